@@ -1,0 +1,5 @@
+"""Data adapters that are shipped: one file a domain, each a callable ``row -> Example | None``.
+
+They use only what a plug-in from outside may use: ``pgtune.errors``, ``pgtune.example``, ``pgtune.images`` and
+``pgtune.locations``.
+"""

@@ -1,0 +1,231 @@
+"""The command line: one verb a job. A verb's module is imported when the verb runs, so that help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import io
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+from pgtune import __version__, commands
+from pgtune.commands import Report
+from pgtune.errors import PgtuneError
+from pgtune.names import METRIC_HELP, unknown_name
+
+__all__ = ["entry_point", "main"]
+
+Verb = Callable[[argparse.Namespace], Report]
+
+MACHINE_REFUSALS = {
+    **dict.fromkeys((errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS), 2),
+    **dict.fromkeys((errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.ENOSPC), 1),
+}
+"""What the operating system refuses, and the exit code: a name or place that cannot be, 2; a full or failing disk, 1."""
+
+
+def entry_point() -> None:
+    """What the command ``pgtune`` calls."""
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0 done, 1 the work failed, 2 the input was wrong, 130 interrupted.
+
+    Wrong options leave through argparse's own SystemExit with code 2. An exception that is no PgtuneError, nor one of
+    MACHINE_REFUSALS, is a bug of ours: it is not caught.
+    """
+    _usable_streams()
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, verbs = _parsers()
+    if not words or words[0].startswith("-"):
+        parser.parse_args(words)
+        parser.print_help()
+        return 0
+    if words[0] not in verbs:
+        parser.error(unknown_name("verb", words[0], verbs))
+    # Intermixed: overrides may stand before and after options.
+    arguments = verbs[words[0]].parse_intermixed_args(words[1:])
+    arguments.in_terminal = sys.stdout.isatty()
+    try:
+        with _quiet(arguments.debug):
+            report: Report = arguments.run(arguments)
+        _print(report, as_json=arguments.json)
+    except PgtuneError as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (`pgtune recipes | head -1`); what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in MACHINE_REFUSALS:
+            raise
+        if arguments.debug:
+            traceback.print_exc()
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}", file=sys.stderr)
+        return MACHINE_REFUSALS[error.errno]
+    return report.exit_code
+
+
+def _usable_streams() -> None:
+    """A stream that was closed swallows what is said; one that lacks a character shows its number instead."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - stays open, as the other
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    if report.error:
+        print(f"error: {report.error}", file=sys.stderr)
+    if as_json:
+        text = json.dumps(report.document, indent=2, ensure_ascii=False, allow_nan=False)
+        try:
+            text.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:  # a stream that is not UTF-8, or a file name that is not
+            text = json.dumps(report.document, indent=2, allow_nan=False)
+        print(text, flush=True)
+    elif report.text:
+        print(report.text.rstrip("\n"), flush=True)
+
+
+@contextlib.contextmanager
+def _quiet(debug: bool) -> Iterator[None]:
+    """Standard output belongs to the report: what is printed while a verb runs goes to standard error.
+
+    Libraries' warnings and log lines are kept back unless ``debug``: our own messages say what a user can act on.
+    """
+    if not debug:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
+        if not sys.stderr.isatty():
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore")
+        yield
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, not {text!r}")
+    return int(text)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(
+        prog="pgtune",
+        description="Fine-tune PaliGemma and PaliGemma 2 from a YAML recipe.",
+        epilog="A recipe is a file or a shipped name. `pgtune VERB --help` shows a verb's options and an example.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pgtune {__version__}")
+    group = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb")
+    verbs: dict[str, argparse.ArgumentParser] = {}
+
+    def verb(name: str, run: Verb, summary: str, example: str) -> argparse.ArgumentParser:
+        added = group.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        added.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+        added.add_argument("--debug", action="store_true", help="show the traceback of an error and library warnings")
+        added.set_defaults(run=run)
+        verbs[name] = added
+        return added
+
+    def recipe_arguments(added: argparse.ArgumentParser) -> None:
+        added.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+        added.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, such as train.max_steps=10")
+
+    added = verb("recipes", commands.recipes, "list the shipped recipes", "pgtune recipes")
+    added.add_argument("--keys", action="store_true", help="list every key of a recipe with its help instead")
+    added.add_argument("--schema", action="store_true", help="print the JSON schema of a recipe, for editors, instead")
+    added = verb("show", commands.show, "print a recipe's text", "pgtune show forkme > mine.yaml")
+    added.add_argument("recipe", metavar="NAME", help="the name of a shipped recipe, or a file")
+    added = verb(
+        "validate",
+        commands.validate,
+        "check all of a recipe that needs no model",
+        "pgtune validate mine.yaml lora.rank=8 'eval.metrics=[exact_match, anls]'",
+    )
+    recipe_arguments(added)
+    verb("adapters", commands.adapters, "list the data adapters", "pgtune adapters")
+    added = verb(
+        "adapt",
+        commands.adapt,
+        "write what a data adapter reads as JSON Lines",
+        "pgtune adapt jsonl notes/ --split train --limit 100 --out notes.jsonl",
+    )
+    added.add_argument("adapter", metavar="ADAPTER", help="a name from `pgtune adapters`, or module:attribute")
+    added.add_argument("source", metavar="SOURCE", help="a file or folder")
+    added.add_argument("--out", metavar="F.jsonl", required=True, help="the file to write")
+    added.add_argument("--split", default="all", help="the split to read (default: all)")
+    added.add_argument("--limit", type=_count, metavar="N", help="only the first N examples")
+    added.add_argument("--root", metavar="DIR", help="images may lie anywhere below this folder")
+    added.add_argument("--arg", action="append", default=[], metavar="KEY=VALUE", help="argument of the data adapter")
+    added = verb(
+        "preview",
+        commands.preview,
+        "show what the model will see and learn",
+        "pgtune preview mine.yaml -n 5 --split test",
+    )
+    recipe_arguments(added)
+    added.add_argument("-n", type=_count, default=3, metavar="N", help="examples to show, in file order (default: 3)")
+    added.add_argument("--split", choices=("train", "validation", "test"), default="train", help="default: train")
+    added = verb(
+        "train",
+        commands.train,
+        "train by a recipe, scored before and after",
+        "pgtune train quickstart train.max_steps=20",
+    )
+    recipe_arguments(added)
+    added.add_argument("--resume", action="store_true", help="go on with an unfinished run; leave a finished one")
+    added.add_argument("--overwrite", action="store_true", help="replace a run that is in output_dir")
+    added = verb("evaluate", commands.evaluate, "score a finished run", "pgtune evaluate runs/mine --split validation")
+    added.add_argument("folder", metavar="RUN", help="a run folder")
+    added.add_argument("--split", default="test", help="train, validation or test of the run's recipe (default: test)")
+    added.add_argument("--source", help="score on this file or folder instead")
+    added.add_argument("--limit", type=_count, metavar="N", help="only the first N examples")
+    added.add_argument("--batch-size", type=_count, metavar="N", help="examples decoded at once")
+    added = verb(
+        "predict",
+        commands.predict,
+        "answer for one example or many",
+        "pgtune predict runs/mine --image photo.png --prefix 'what is shown?'",
+    )
+    added.add_argument("folder", metavar="RUN", help="a run folder")
+    added.add_argument("--image", nargs="+", metavar="F", help="the images of one example")
+    added.add_argument("--prefix", help="the prompt; with --input, of every image")
+    added.add_argument("--input", metavar="FOLDER|GLOB|F.jsonl", help="many examples")
+    added.add_argument("--out", metavar="F.jsonl|F.csv", help="where the answers to --input go, and go on")
+    added.add_argument("--batch-size", type=_count, metavar="N", help="examples decoded at once")
+    added.add_argument("--max-new-tokens", type=_count, metavar="N", help="longest answer (default: the recipe's)")
+    width = max(map(len, METRIC_HELP))
+    added = verb("score", commands.score, "compute a metric on predictions", "pgtune score anls predictions.jsonl")
+    added.epilog = f"{added.epilog}\n\nmetrics:\n" + "\n".join(
+        f"  {name:{width}}  {text}" for name, text in sorted(METRIC_HELP.items())
+    )
+    added.add_argument("metric", metavar="METRIC", help="the name of a metric")
+    added.add_argument("file", metavar="F.jsonl", help='rows {"prediction": "...", "references": ["...", ...]}')
+    verb("doctor", commands.doctor, "print versions and devices and run the self-tests", "pgtune doctor")
+    return parser, verbs

@@ -1,0 +1,259 @@
+"""What each verb does: from parsed arguments to a Report. Modules are imported when their verb runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgtune.errors import RecipeError
+
+if TYPE_CHECKING:
+    from pgtune.recipe import Recipe
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verb has to say: ``document`` for ``--json``, ``text`` for a person."""
+
+    document: Any
+    text: str
+    exit_code: int = 0
+    error: str = ""
+    """Printed on standard error before the rest."""
+
+
+def table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
+    """Plain text in aligned columns."""
+    lines = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [[f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+
+
+def warn(messages: Sequence[str]) -> None:
+    """Say on standard error what may be meant but should be known."""
+    for message in messages:
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _checked(arguments: Namespace) -> tuple[Recipe, list[str]]:
+    """The recipe, checked as far as that goes without a model, and warnings about it."""
+    from pgtune.preflight import validate_recipe
+    from pgtune.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    return recipe, validate_recipe(recipe, arguments.recipe)
+
+
+def recipes(arguments: Namespace) -> Report:
+    """List the shipped recipes, or all keys of a recipe, or the schema that editors use."""
+    if arguments.schema:
+        from pgtune.recipe import json_schema
+
+        return Report(json_schema(), json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    if arguments.keys:
+        from pgtune.recipe import Recipe
+        from pgtune.recipe_build import key_table
+
+        keys = key_table(Recipe)
+        blocks = [f"{key['key']}: {key['expected']} (default: {key['default']})\n    {key['help']}" for key in keys]
+        return Report(keys, "\n\n".join(blocks))
+    from pgtune.recipe import load_recipe, shipped_recipes
+
+    listed = []
+    for name, path in shipped_recipes().items():
+        recipe = load_recipe(path)
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        listed.append({
+            "name": name,
+            "base": recipe.model.base,
+            "method": recipe.method,
+            "adapter": recipe.data.adapter,
+            "metrics": list(recipe.eval.metrics),
+            "description": first.removeprefix("#").strip(),
+        })  # fmt: skip
+    columns = ("name", "base", "method", "adapter", "description")
+    return Report(listed, table([[str(entry[column]) for column in columns] for entry in listed], columns))
+
+
+def show(arguments: Namespace) -> Report:
+    """Print a recipe's text."""
+    from pgtune.recipe import find_recipe, load_recipe
+    from pgtune.recipe_reading import read_draft
+
+    path = find_recipe(arguments.recipe)
+    if arguments.json:
+        return Report(load_recipe(arguments.recipe).model_dump(mode="json"), "")
+    read_draft(path, arguments.recipe)  # refuses what is no recipe, with the reason
+    return Report(None, path.read_text(encoding="utf-8-sig"))
+
+
+def validate(arguments: Namespace) -> Report:
+    """Check all of a recipe that needs no model."""
+    try:
+        recipe, found = _checked(arguments)
+    except RecipeError as error:
+        if not arguments.json:
+            raise
+        problems = [
+            {"key": problem.path, "given": problem.given, "message": problem.message, "where": problem.where}
+            for problem in error.problems
+        ]
+        document = {"valid": False, "message": str(error), "problems": problems}
+        return Report(document, "", error.exit_code, error=str(error))
+    warn(found)
+    document = {"valid": True, "recipe": recipe.model_dump(mode="json"), "warnings": found}
+    parts = recipe.model.trainable or ("vision_tower", "projector", "language_model")
+    what = ", ".join(parts) if recipe.lora is None else f"rank {recipe.lora.rank}"
+    return Report(
+        document,
+        f"{arguments.recipe}: valid. {recipe.method} ({what}) on {recipe.model.base}, learning rate "
+        f"{recipe.resolved_learning_rate:g}, data adapter {recipe.data.adapter}, into {recipe.output_dir}",
+    )
+
+
+def adapters(arguments: Namespace) -> Report:
+    """List the data adapters: built-in ones and those of installed packages."""
+    from pgtune.example import adapter_names
+    from pgtune.names import ADAPTER_HELP
+
+    listed = {name: ADAPTER_HELP.get(name, "of an installed package") for name in adapter_names()}
+    document = [{"name": name, "description": text} for name, text in listed.items()]
+    return Report(document, table(list(listed.items()), ("name", "description")))
+
+
+def adapt(arguments: Namespace) -> Report:
+    """Write what a data adapter reads as JSON Lines."""
+    from pgtune.adapting import adapt as run
+    from pgtune.recipe_reading import Draft, override, report
+
+    draft = Draft("--arg", {})
+    override(draft, arguments.arg, {})
+    if draft.problems:
+        raise report(draft.name, draft.problems)
+    result = run(
+        arguments.adapter,
+        arguments.source,
+        split=arguments.split,
+        limit=arguments.limit,
+        out=Path(arguments.out),
+        adapter_args=draft.value,
+        root=arguments.root,
+    )
+    skipped = f", {result['skipped']} skipped by the data adapter" if result["skipped"] else ""
+    return Report(result, f"{result['rows']} rows{skipped}, written to {result['out']}")
+
+
+def preview(arguments: Namespace) -> Report:
+    """Show what the model will see."""
+    recipe, found = _checked(arguments)
+    warn(found)
+    from pgtune.preview import preview as run
+    from pgtune.preview import render
+
+    shown = run(recipe, split=arguments.split, n=arguments.n)
+    return Report(shown, "" if arguments.json else render(shown, colour=arguments.in_terminal))
+
+
+def train(arguments: Namespace) -> Report:
+    """Train by a recipe."""
+    recipe, found = _checked(arguments)
+    warn(found)
+    from pgtune.training import train as run
+
+    metrics = run(recipe, resume=arguments.resume, overwrite=arguments.overwrite)
+    return Report(metrics, _scores(metrics, recipe.output_dir))
+
+
+def _scores(metrics: dict[str, Any], folder: str) -> str:
+    columns = [name for name in ("before", "after", "trivial") if metrics.get(name)]
+    names = list(metrics[columns[-1]]) if columns else []
+    rows = [[name, *(_shown_score(name, metrics[column][name]) for column in columns)] for name in names]
+    lines = [table(rows, ("", *columns)), f"n {metrics['n']}"] if rows else []
+    return "\n".join([*lines, f"run folder: {folder}"])
+
+
+def _shown_score(name: str, value: float) -> str:
+    return f"{value:.3f}" if name == "cider" else f"{100 * value:.1f} %"
+
+
+def evaluate(arguments: Namespace) -> Report:
+    """Score a finished run."""
+    from pgtune.evaluation import evaluate as run
+
+    result = run(
+        Path(arguments.folder),
+        split=arguments.split,
+        source=arguments.source,
+        limit=arguments.limit,
+        batch_size=arguments.batch_size,
+    )
+    intervals = result["confidence_intervals"]
+    rows = [
+        [name, *(_shown_score(name, number) for number in (value, *intervals[name]))]
+        for name, value in result["metrics"].items()
+    ]
+    text = table(rows, ("metric", "value", "low", "high"))
+    return Report(result, f"{text}\nn {result['n']}, written to {result['folder']}")
+
+
+def predict(arguments: Namespace) -> Report:
+    """Answer for one example or many."""
+    # Said here too, before torch is loaded: these are slips of the hand.
+    if (arguments.image is None) == (arguments.input is None):
+        raise RecipeError("predict: give either --image F... with --prefix P, or --input with --out")
+    if arguments.image is not None and arguments.prefix is None:
+        raise RecipeError("predict: --image needs --prefix P, the prompt (it may be empty: --prefix '')")
+    if arguments.input is not None and arguments.out is None:
+        raise RecipeError("predict: --input needs --out F.jsonl or F.csv")
+    from pgtune.prediction import predict as run
+
+    result = run(
+        Path(arguments.folder),
+        images=arguments.image,
+        prefix=arguments.prefix,
+        input=arguments.input,
+        out=arguments.out,
+        batch_size=arguments.batch_size,
+        max_new_tokens=arguments.max_new_tokens,
+    )
+    if arguments.out is None:
+        return Report(result, result["prediction"] or "(nothing)")
+    counts = [f"{result['rows']} rows", f"{result['errors']} with an error", f"{result['skipped']} there already"]
+    return Report(result, f"{', '.join(counts)}; written to {result['out']}")
+
+
+def score(arguments: Namespace) -> Report:
+    """Compute a metric on predictions."""
+    from pgtune.metrics import score_file
+
+    result = score_file(arguments.metric, Path(arguments.file))
+    name = result["metric"]
+    value, low, high = (_shown_score(name, number) for number in (result["value"], result["low"], result["high"]))
+    level = f"{100 * result['confidence']:g} %"
+    return Report(result, f"{name} {value} ({level} interval {low} to {high}, n {result['n']})")
+
+
+def doctor(arguments: Namespace) -> Report:
+    """Print versions and devices and run the self-tests."""
+    from pgtune.doctor import doctor as run
+
+    result = run()
+    versions = [[name, version or "not installed"] for name, version in result["versions"].items()]
+    lines = [table(versions, ("", "version"))]
+    for device in result["devices"]:
+        lines.append(", ".join(str(value) if key == "name" else f"{key} {value}" for key, value in device.items()))
+    marks = [
+        ["ok" if test["passed"] else "FAILED", str(test["generation"]), test["name"], str(test["detail"])]
+        for test in result["self_tests"]
+    ]
+    failed = sum(not test["passed"] for test in result["self_tests"])
+    text = "\n\n".join([*lines, table(marks, ("", "", "self-test", ""))])
+    return Report(result, text, exit_code=1 if failed else 0, error=f"{failed} self-tests failed" if failed else "")

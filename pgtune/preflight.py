@@ -1,0 +1,73 @@
+"""All that can be checked of a recipe without a model: names, files, the data adapter and its arguments."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pgtune.data import open_source
+from pgtune.errors import PgtuneError
+from pgtune.example import load_adapter
+from pgtune.names import BASES, nearest
+from pgtune.recipe import Recipe, Source
+from pgtune.recipe_reading import Problem, report
+
+__all__ = ["validate_recipe"]
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def validate_recipe(recipe: Recipe, name: str = "recipe") -> list[str]:
+    """Check what the schema cannot see; returns warnings.
+
+    The base is a shipped name, a folder with a model in it, or has the form of a Hub id; the data adapter exists and
+    takes its arguments; each source can be opened and its first example read. Raises RecipeError with all problems,
+    under ``name``, which is what the user calls the recipe.
+    """
+    problems = [*_base(recipe), *_data(recipe)]
+    output = Path(recipe.output_dir)
+    if output.exists() and not output.is_dir():
+        problems.append(Problem("output_dir", f"{output} is a file; expected a folder, or nothing yet", str(output)))
+    if problems:
+        raise report(name, problems)
+    return recipe.warnings
+
+
+def _base(recipe: Recipe) -> list[Problem]:
+    base, revision = recipe.model.base, recipe.model.revision
+    folder = Path(base)
+    if base in BASES or (not folder.exists() and HUB_ID.fullmatch(base)):
+        return []
+    if not folder.exists():
+        close = nearest(base, BASES)
+        message = (
+            f"{base!r} is no folder here, no Hub id (org/name) and none of the shipped bases "
+            f"({', '.join(sorted(BASES))})" + (f"; did you mean {close}?" if close else "")
+        )
+    elif not folder.is_dir():
+        message = f"{base} is a file; expected the folder of a checkpoint"
+    elif not (folder / "config.json").is_file():
+        message = f"the folder {base} has no config.json; expected a PaliGemma checkpoint"
+    elif revision is not None:
+        return [Problem("model.revision", f"{revision!r} has no effect on a folder; it is for Hub ids", revision)]
+    else:
+        return []
+    return [Problem("model.base", message, base)]
+
+
+def _data(recipe: Recipe) -> list[Problem]:
+    data = recipe.data
+    try:
+        adapter = load_adapter(data.adapter, data.adapter_args)
+    except PgtuneError as error:
+        return [Problem("", str(error), data.adapter)]
+    problems = []
+    for key in ("train", "validation", "test"):
+        source: Source | None = getattr(data, key)
+        if source is None:
+            continue
+        try:
+            open_source(source, adapter, root=data.root, limit=1, verify="header")
+        except PgtuneError as error:
+            problems.append(Problem(f"data.{key}", str(error), source.source))
+    return problems

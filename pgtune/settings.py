@@ -1,0 +1,326 @@
+"""The sections of a recipe: strict, frozen schemas in which the docstring under a field is that field's help."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from pgtune.names import METRICS, nearest
+
+__all__ = [
+    "DataSettings",
+    "EvalSettings",
+    "LoraSettings",
+    "ModelSettings",
+    "Part",
+    "Settings",
+    "Source",
+    "TrackingSettings",
+    "TrainSettings",
+]
+
+Part = Literal["vision_tower", "projector", "language_model"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+def _no_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise PydanticCustomError("recipe_repeated_value", "each entry once ({twice} is repeated)", {"twice": twice[0]})
+    return values
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise PydanticCustomError("metric", "a metric")  # reported with the names in the JSON schema
+    return name
+
+
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+# A YAML list arrives as a list; strict mode would refuse it for a tuple, its entries stay strict.
+Parts = Annotated[tuple[Part, ...], Field(strict=False), AfterValidator(_no_repeats)]
+Metric = Annotated[str, AfterValidator(_known_metric), Field(json_schema_extra={"enum": sorted(METRICS)})]
+Metrics = Annotated[tuple[Metric, ...], Field(strict=False, min_length=1), AfterValidator(_no_repeats)]
+
+
+def _lora_targets(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(value, tuple):
+        if not value:
+            raise PydanticCustomError("recipe_targets", "at least one part (leave the section out to train in full)")
+        return value
+    if value in PARTS:
+        return value
+    if re.fullmatch(r"[A-Za-z_]+", value) and (close := nearest(value, PARTS)):
+        raise PydanticCustomError("recipe_targets", "one of {parts}", {"parts": ", ".join(PARTS), "close": close})
+    try:
+        re.compile(value)
+    except re.error as error:
+        reason = {"reason": str(error)}
+        raise PydanticCustomError("recipe_targets", "a part, or a regular expression ({reason})", reason) from None
+    return value
+
+
+class Settings(BaseModel):
+    """What all sections share: strict types, no unknown key, no NaN or infinity, frozen."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+
+class ModelSettings(Settings):
+    """The base model and which of its parts are trained in full."""
+
+    base: Text = "tiny"
+    """The base model: ``tiny`` (shipped, for trying things out on a CPU), a folder with a PaliGemma 1 or 2 checkpoint,
+    or a Hub id such as ``google/paligemma2-3b-pt-224``. The resolution is the checkpoint's; there is no key for it."""
+
+    revision: Text | None = None
+    """Branch, tag or commit of a Hub id; null: its main branch."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the base's weights. ``auto``: on a CPU the checkpoint's own; on a GPU bfloat16 for LoRA and float32 for
+    full fine-tuning, which needs float32 master weights (``train.mixed_precision`` makes that fast)."""
+
+    quantization: Literal["none", "int8", "nf4"] = "none"
+    """Store the frozen base in 8 or 4 bits through bitsandbytes; needs the section ``lora`` (QLoRA)."""
+
+    attention: Literal["auto", "eager", "sdpa", "flex_attention"] = "auto"
+    """Attention backend. The prefix-LM mask is our own and the same in all; ``auto`` takes the fastest that the model
+    allows (PaliGemma 2 caps its attention scores, which sdpa cannot)."""
+
+    trainable: Parts | None = None
+    """Parts trained in full: any of vision_tower, projector, language_model. null: all three without ``lora``, none
+    beside it."""
+
+    final_logit_softcapping: bool = False
+    """Gemma 2's cap on the output logits. The papers switch it off for transfer."""
+
+    sliding_window: bool = False
+    """Gemma 2's 4,096 token window in every other layer. The papers' code has none, and neither has pgtune: this key
+    states it, and true is refused."""
+
+    resample: Literal["bicubic", "bilinear"] = "bicubic"
+    """How images are resized to the checkpoint's square; saved with the processor. bilinear is the papers'."""
+
+
+class LoraSettings(Settings):
+    """Low-rank adaptation. Leave the section out for full fine-tuning."""
+
+    rank: Count = 16
+    """Rank of the update; each adapted matrix gains rank x (inputs + outputs) weights."""
+
+    alpha: Positive = 32.0
+    """The update is scaled by alpha / rank (rsLoRA: alpha / square root of rank)."""
+
+    dropout: Share = 0.0
+    """Dropout on the input of the update, 0 up to but not including 1."""
+
+    targets: Annotated[
+        Annotated[str, Field(min_length=1)] | Parts,
+        AfterValidator(_lora_targets),
+    ] = "language_model"
+    """What is adapted: ``language_model``, ``vision_tower``, ``projector``, a list of these (their linear layers), or
+    a regular expression that matches whole module names."""
+
+    use_dora: bool = False
+    """DoRA: learn each adapted matrix's magnitude apart from its direction."""
+
+    use_rslora: bool = False
+    """rsLoRA: scale by alpha / square root of rank, so that high ranks learn as fast as low ones."""
+
+
+class Source(Settings):
+    """Where rows come from: a file or folder, and the name of the split in it."""
+
+    source: Text
+    """A file or folder, relative to the working directory; ``pgtune:`` in front means data shipped in the package."""
+
+    split: Text
+    """The split to take from the source; left out, it is the key's own name (train, validation, test)."""
+
+
+def _own_split(value: object, info: ValidationInfo) -> object:
+    """``train: rows.jsonl`` means ``train: {source: rows.jsonl, split: train}``."""
+    if isinstance(value, str):
+        value = {"source": value}
+    if isinstance(value, dict) and "split" not in value:
+        value = {**value, "split": info.field_name}
+    return value
+
+
+class SourceInput(Settings):
+    """A source as a recipe may spell it: the split may be left out."""
+
+    source: Text
+    """A file or folder, relative to the working directory; ``pgtune:`` in front means data shipped in the package."""
+
+    split: Text | None = None
+    """The split to take from the source; left out, it is the key's own name (train, validation, test)."""
+
+
+SourceOrText = Annotated[Source, BeforeValidator(_own_split, json_schema_input_type=Text | SourceInput)]
+
+
+class DataSettings(Settings):
+    """The examples: who reads them, and from where."""
+
+    adapter: Text = "jsonl"
+    """The data adapter: a built-in name (``pgtune adapters`` lists them), the name of a plug-in, or
+    ``module:attribute`` of your own, looked for in the working directory too."""
+
+    train: SourceOrText
+    """What is learnt from: a path, or {source: PATH, split: NAME}."""
+
+    validation: SourceOrText | None = None
+    """What early stopping and the choice of the best checkpoint look at."""
+
+    test: SourceOrText | None = None
+    """What the run is scored on before and after training; never looked at in between."""
+
+    root: Text | None = None
+    """Images may lie anywhere below this folder too; null: only below the data file's own folder, where relative paths
+    start in either case."""
+
+    adapter_args: dict[str, JsonValue] = Field(default_factory=dict)
+    """Keyword arguments of the data adapter."""
+
+    max_text_tokens: Annotated[int, Field(ge=4)] | None = None
+    """Longest text in tokens, from <bos> to <eos>, image tokens not counted; null: as long as the model can read."""
+
+    too_long: Literal["error", "truncate", "skip"] = "error"
+    """What happens to an example with more than ``max_text_tokens``: refuse it, cut its suffix or prefix (never the
+    newline or <eos>), or leave it out."""
+
+    verify_images: Literal["auto", "full", "header", "none"] = "auto"
+    """How images are checked before training: each decoded in full, only its header read, or not at all; ``auto``
+    decodes small sets and reads the headers of large ones."""
+
+
+class TrainSettings(Settings):
+    """The optimiser and its schedule. A step is always an optimiser step."""
+
+    epochs: Positive = 1.0
+    """Passes over the training examples, also a fraction; not looked at when ``max_steps`` is set."""
+
+    max_steps: Count | None = None
+    """Ends the run after this many steps; null: ``epochs`` decides."""
+
+    batch_size: Count = 8
+    """Examples per forward pass and device."""
+
+    gradient_accumulation_steps: Count = 1
+    """Forward passes per step: the effective batch is batch_size x this x devices."""
+
+    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
+    """Peak learning rate. ``auto``: 1e-4 with ``lora`` and 1e-5 without: LoRA wants about ten times the rate of full
+    fine-tuning."""
+
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after warm-up: to zero along a cosine, to zero along a line, or not at all."""
+
+    warmup_ratio: Share = 0.05
+    """Share of all steps in which the rate rises from zero."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay as torch's AdamW means it (multiplied by the rate), on SigLIP and projector kernels only.
+    The papers' "1e-6 at rate 1e-5" is 0.1 here."""
+
+    beta1: Share = 0.9
+    """Adam's first decay rate."""
+
+    beta2: Share = 0.999
+    """Adam's second decay rate."""
+
+    epsilon: Positive = 1e-8
+    """Adam's epsilon."""
+
+    max_grad_norm: Positive | None = 1.0
+    """Gradients are clipped to this global norm; null: never."""
+
+    label_smoothing: Share = 0.0
+    """Probability spread over all other tokens of the vocabulary."""
+
+    loss_reduction: Literal["example", "token"] = "example"
+    """``example``: mean over each suffix, then over the effective batch (the papers'); ``token``: every suffix token
+    counts the same."""
+
+    save_steps: Count | None = 50
+    """A checkpoint every so many steps; null: only at the end."""
+
+    keep_checkpoints: Count = 1
+    """How many of the newest checkpoints stay on disk."""
+
+    eval_steps: Count | None = None
+    """Look at ``data.validation`` every so many steps; null: never."""
+
+    best_metric: Text | None = None
+    """What makes a checkpoint the best on ``data.validation``: one of ``eval.metrics``, or ``loss``. The best one is
+    the result of the run; null: the last one is."""
+
+    patience: Count | None = None
+    """Stop after so many looks at ``data.validation`` without a better ``best_metric``; null: never."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    """Compute in bfloat16 while weights keep their type. ``auto``: bf16 on a GPU that has it, no on a CPU."""
+
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that read and prepare images beside the training; 0: none."""
+
+
+class EvalSettings(Settings):
+    """How a run is scored."""
+
+    metrics: Metrics = ("exact_match",)
+    """Names of metrics, the first being the headline (``pgtune score --help`` lists them)."""
+
+    max_new_tokens: Count = 32
+    """Longest answer in tokens."""
+
+    batch_size: Count | None = None
+    """Examples generated at once; null: four times ``train.batch_size``."""
+
+    limit: Count | None = None
+    """Score only the first so many examples; null: all."""
+
+    num_beams: Count = 1
+    """1: greedy, as in nearly all of the papers' tasks; more: beam search without length normalisation."""
+
+    before: bool = True
+    """Score the base model before training too, so that the gain is known."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Confidence level of the interval around each metric."""
+
+
+class TrackingSettings(Settings):
+    """Where the numbers of a run are sent beside its own log."""
+
+    to: Literal["none", "wandb", "tensorboard"] = "none"
+    """The tracker."""
+
+    project: Text | None = None
+    """Project at Weights & Biases; null: pgtune."""
+
+    name: Text | None = None
+    """Name of the run; null: the name of the run folder."""
+
+    mode: Literal["online", "offline"] = "online"
+    """Weights & Biases: send while training, or keep in the run folder for ``wandb sync``."""
+
+    log_examples: bool = False
+    """Send images and text of some predictions too. Nothing of the data leaves the machine without this."""

@@ -1,0 +1,1 @@
+"""The shipped recipes, found by name: their path below this folder without ``.yaml``."""
