@@ -1,0 +1,302 @@
+"""Scoring: decode every example, compare with its references, write rows a person can look at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from PIL import Image
+
+from pgtune import metrics
+from pgtune.collate import Collator
+from pgtune.data import Examples, open_source
+from pgtune.errors import DataError, RunError
+from pgtune.example import Example, load_adapter
+from pgtune.generation import Prompt, generate
+from pgtune.images import open_image
+from pgtune.loading import load_run
+from pgtune.model import Loaded
+from pgtune.picture import SheetRow, contact_sheet
+from pgtune.progress import Progress
+from pgtune.recipe import EvalSettings, Recipe, Source
+from pgtune.run_folder import RunFolder, write_folder, write_json, write_text
+
+SHEET_ROWS = 24
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores and rows of one pass over a split."""
+
+    scores: dict[str, metrics.Score]
+    rows: list[dict[str, Any]]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Metric name -> value."""
+        return {name: score.value for name, score in self.scores.items()}
+
+    @property
+    def intervals(self) -> dict[str, list[float]]:
+        """Metric name -> [low, high]."""
+        return {name: [score.low, score.high] for name, score in self.scores.items()}
+
+
+def evaluate_examples(
+    loaded: Loaded,
+    collator: Collator,
+    examples: Examples,
+    settings: EvalSettings,
+    *,
+    batch_size: int,
+    label: str,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Evaluation:
+    """Decode and score; with several processes each decodes its share and all get the whole.
+
+    Raises:
+        DataError: a picture cannot be opened; names the row.
+    """
+    count = min(len(examples), settings.limit or len(examples))
+    mine = range(rank, count, ranks)
+    was_training = loaded.model.training
+    loaded.model.eval()
+    found: list[tuple[int, str, float]] = []
+
+    def name_row(index: int, error: DataError) -> None:
+        raise DataError(f"{examples.where(mine[index])}: {error}") from error
+
+    prompts = [Prompt(examples[index].images, examples[index].prefix) for index in mine]
+    with Progress(len(mine), label, shown=rank == 0) as progress:
+        for index, answer in generate(
+            loaded,
+            collator,
+            prompts,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=batch_size,
+            num_beams=settings.num_beams,
+            on_error=name_row,
+        ):
+            found.append((mine[index], answer.text, answer.mean_log_probability))
+            progress.advance()
+    loaded.model.train(was_training)
+    if ranks > 1:
+        found = gather_object(found)
+    found.sort()
+    predictions = [text for _, text, _ in found]
+    references = [examples[index].references for index, _, _ in found]
+    scores = {
+        name: metrics.compute(name, predictions, references, confidence=settings.confidence)
+        for name in settings.metrics
+    }
+    rows = []
+    for position, (index, text, mean) in enumerate(found):
+        example = examples[index]
+        per_example = {
+            name: score.per_example[position] for name, score in scores.items() if score.per_example is not None
+        }
+        rows.append(
+            {
+                "image": _image_field(example),
+                "prefix": example.prefix,
+                "prediction": text,
+                "references": list(example.references),
+                "metadata": dict(example.metadata),
+                "mean_log_probability": mean,
+                "scores": per_example,
+                "where": examples.where(index),
+            }
+        )
+    return Evaluation(scores, rows)
+
+
+def _image_field(example: Example) -> Any:
+    paths = [str(Path(image).resolve()) if isinstance(image, str) else None for image in example.images]
+    return paths[0] if len(paths) == 1 else paths
+
+
+def trivial(examples: Examples, settings: EvalSettings) -> tuple[str, dict[str, float]]:
+    """The most frequent answer, and what answering nothing else would score."""
+    count = min(len(examples), settings.limit or len(examples))
+    references = [examples[index].references for index in range(count)]
+    answer = metrics.trivial_answer(references)
+    return answer, {
+        name: metrics.compute(name, [answer] * count, references, confidence=settings.confidence).value
+        for name in settings.metrics
+    }
+
+
+def write_predictions(
+    folder: Path,
+    evaluation: Evaluation,
+    examples: Examples,
+    *,
+    title: str,
+    before: Evaluation | None = None,
+    home: Path | None = None,
+) -> None:
+    """`predictions.jsonl`, the pictures that lie in no file, and `predictions.png`.
+
+    Args:
+        home: where `folder` will lie when it is complete, if it is written aside.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = {row["where"]: row["prediction"] for row in before.rows} if before else {}
+    for number, row in enumerate(evaluation.rows):
+        row.update({"before": earlier[row["where"]]} if row["where"] in earlier else {})
+        row["image"] = _existing(row["image"], examples[number], folder, home or folder, number)
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in evaluation.rows)
+    write_text(folder / "predictions.jsonl", text)
+    metric = next(iter(evaluation.scores))
+    chosen = range(0, len(evaluation.rows), max(1, -(-len(evaluation.rows) // SHEET_ROWS)))
+    sheet = []
+    for number in chosen:
+        row = evaluation.rows[number]
+        score = row["scores"].get(metric)
+        sheet.append(
+            SheetRow(
+                image=open_image(examples[number].images[0]),
+                prefix=row["prefix"],
+                references=tuple(row["references"]),
+                prediction=row["prediction"],
+                before=row.get("before"),
+                correct=None if score is None else metrics.load_metric(metric).is_right(score),
+            )
+        )
+    contact_sheet(sheet, folder / "predictions.png", title=title)
+
+
+def _existing(image: Any, example: Example, folder: Path, home: Path, number: int) -> Any:
+    """The row's image field with every picture in a file: those made on demand are saved beside the predictions."""
+
+    def path(index: int, given: str | None) -> str:
+        if given is not None:
+            return given
+        name = f"images/{number:06d}-{index}.png"
+        (folder / "images").mkdir(exist_ok=True)
+        picture: Image.Image = open_image(example.images[index])
+        picture.save(folder / name)
+        return str(home.resolve() / name)
+
+    if isinstance(image, list):
+        return [path(index, given) for index, given in enumerate(image)]
+    return path(0, image)
+
+
+def batch_size_for(recipe: Recipe) -> int:
+    """Examples decoded at once."""
+    return recipe.eval.batch_size or 4 * recipe.train.batch_size
+
+
+def evaluate(
+    run: Path | str,
+    *,
+    split: str = "test",
+    source: str | None = None,
+    limit: int | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Score a finished run on a split of its recipe, or on another source read by the same adapter.
+
+    Writes `evaluations/<split>/` in the run folder and leaves the run's own files alone.
+
+    Args:
+        split: train, validation or test; the name of the split in `source` where that is given.
+        source: file or folder to score on instead of the recipe's.
+        limit: score only the first so many examples.
+        batch_size: examples decoded at once.
+
+    Returns:
+        metrics, confidence_intervals, trivial, trivial_answer, n, split, source, folder.
+
+    Raises:
+        RunError, DataError, ModelError: as their messages say.
+    """
+    folder = RunFolder(run)
+    recipe = folder.recipe()
+    folder.check_trained()
+    chosen = Source(source=source, split=split) if source else getattr(recipe.data, split, None)
+    if chosen is None:
+        has = [name for name in ("train", "validation", "test") if getattr(recipe.data, name) is not None]
+        raise RunError(f"{run}: the recipe has no data.{split}; it has {', '.join(has)}; or give a source of your own")
+    adapter = load_adapter(recipe.data.adapter, recipe.data.adapter_args)
+    examples = open_source(chosen, adapter, root=recipe.data.root, limit=limit, verify=recipe.data.verify_images)
+    loaded = load_run(folder, recipe)
+    settings = recipe.eval.model_copy(update={"limit": limit or recipe.eval.limit})
+    collator = Collator(loaded.processor)
+    evaluation = evaluate_examples(
+        loaded, collator, examples, settings, batch_size=batch_size or batch_size_for(recipe), label=f"evaluate {split}"
+    )
+    answer, trivial_scores = trivial(examples, settings)
+    result = {
+        "metrics": evaluation.values,
+        "confidence_intervals": evaluation.intervals,
+        "confidence": settings.confidence,
+        "trivial": trivial_scores,
+        "trivial_answer": answer,
+        "n": len(evaluation.rows),
+        "split": split,
+        "source": chosen.source,
+    }
+    target = folder.path / "evaluations" / split
+    title = f"{split}: {summary_line(evaluation)}"
+
+    def fill(aside: Path) -> None:
+        write_predictions(aside, evaluation, examples, title=title, home=target)
+        write_json(aside / "metrics.json", result)
+
+    write_folder(target, fill)
+    return {**result, "folder": str(target)}
+
+
+def summary_line(evaluation: Evaluation) -> str:
+    """`exact_match 63.3 % (55.1 to 70.9, n 150)` for each metric."""
+    parts = []
+    for name, score in evaluation.scores.items():
+        percent = name != "cider"
+        factor, unit = (100, " %") if percent else (1, "")
+        low, high = factor * score.low, factor * score.high
+        parts.append(f"{name} {factor * score.value:.1f}{unit} ({low:.1f} to {high:.1f}, n {score.n})")
+    return ", ".join(parts)
+
+
+@torch.no_grad()
+def mean_loss(
+    model: Any,
+    collator: Collator,
+    examples: Sequence[Example],
+    device: torch.device,
+    *,
+    batch_size: int,
+    reduction: str,
+) -> float:
+    """The validation loss in the training's own reduction."""
+    total = tokens = 0.0
+    model.eval()
+    for start in range(0, len(examples), batch_size):
+        batch = collator([examples[index] for index in range(start, min(start + batch_size, len(examples)))]).to(device)
+        loss = model(batch)
+        if reduction == "example":
+            total, tokens = total + float(loss.example_sum()), tokens + len(batch.labels)
+        else:
+            total, tokens = total + float(loss.token_sum()), tokens + float(loss.tokens.sum())
+    return total / tokens
+
+
+def write_evaluation(file: Path, evaluation: Evaluation) -> None:
+    """Keep an evaluation for a resumed run."""
+    scores = {name: dataclasses.asdict(score) for name, score in evaluation.scores.items()}
+    write_json(file, {"scores": scores, "rows": evaluation.rows})
+
+
+def read_evaluation(file: Path) -> Evaluation:
+    """What `write_evaluation` wrote."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return Evaluation({name: metrics.Score(**score) for name, score in content["scores"].items()}, content["rows"])

@@ -1,0 +1,151 @@
+"""Batched decoding, shared by evaluation and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from pgtune.collate import Collator
+from pgtune.data import check_text
+from pgtune.errors import DataError
+from pgtune.example import ImageSource
+from pgtune.model import Loaded
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked: one or more pictures and a prefix."""
+
+    images: tuple[ImageSource, ...]
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was decoded for one prompt."""
+
+    text: str
+    mean_log_probability: float
+    """Mean over the generated tokens, `<eos>` included, in nats; never above 0."""
+    tokens: int
+
+
+class _GreedyScore(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
+    """Adds up the log-probability of the most likely token of each step, so that no step's logits are kept."""
+
+    def __init__(self, eos_id: int) -> None:
+        self.eos_id = eos_id
+        self.total: Tensor | None = None
+        self.tokens: Tensor | None = None
+        self.running: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        best = scores.float()
+        log_probability = best.max(-1).values - best.logsumexp(-1)
+        if self.total is None or self.tokens is None or self.running is None:
+            self.total, self.tokens = torch.zeros_like(log_probability), torch.zeros_like(log_probability)
+            self.running = torch.ones_like(log_probability)
+        else:
+            self.running = self.running * (input_ids[:, -1] != self.eos_id)
+        self.total = self.total + self.running * log_probability
+        self.tokens = self.tokens + self.running
+        return scores
+
+
+@torch.no_grad()
+def generate_batch(
+    loaded: Loaded,
+    collator: Collator,
+    pixels: Sequence[Tensor],
+    prefixes: Sequence[str],
+    *,
+    max_new_tokens: int,
+    num_beams: int,
+) -> list[Answer]:
+    """Decode one batch, greedily or with beams (scores then are sums, without length normalisation, as big_vision)."""
+    paligemma = loaded.paligemma
+    device = next(paligemma.parameters()).device
+    inputs = {name: value.to(device) for name, value in collator.prompts(pixels, prefixes).items()}
+    vision = paligemma.model.vision_tower.embeddings.patch_embedding.weight
+    inputs["pixel_values"] = inputs["pixel_values"].to(vision.dtype)
+    score = _GreedyScore(collator.eos_id)
+    with loaded.autocast():
+        output: Any = paligemma.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=num_beams,
+            length_penalty=0.0 if num_beams > 1 else None,
+            early_stopping=False if num_beams > 1 else None,  # until no live beam can still win, as big_vision
+            use_cache=True,
+            eos_token_id=collator.eos_id,
+            pad_token_id=collator.pad_id,
+            bos_token_id=collator.bos_id,
+            logits_processor=LogitsProcessorList([score]) if num_beams == 1 else None,
+            output_scores=num_beams > 1,
+            return_dict_in_generate=True,
+        )
+    new = output.sequences[:, inputs["input_ids"].shape[1] :]
+    answers = []
+    for row, ids in enumerate(new.tolist()):
+        length = ids.index(collator.eos_id) + 1 if collator.eos_id in ids else len(ids)
+        text = collator.processor.tokenizer.decode(
+            ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        if num_beams == 1:
+            assert score.total is not None
+            assert score.tokens is not None
+            mean = float(score.total[row] / score.tokens[row])
+        else:
+            mean = float(output.sequences_scores[row]) / max(1, length)
+        answers.append(Answer(text, min(mean, 0.0), length))
+    return answers
+
+
+def generate(
+    loaded: Loaded,
+    collator: Collator,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    num_beams: int = 1,
+    on_error: Callable[[int, DataError], None] | None = None,
+) -> Iterator[tuple[int, Answer]]:
+    """Decode all prompts, batched with prompts of like length; yields (index, answer) as they are done.
+
+    Args:
+        on_error: called for a prompt whose picture cannot be opened, which then yields nothing; without it the
+            DataError is raised.
+    """
+
+    def length(index: int) -> int:
+        prompt = prompts[index]
+        return len(prompt.images) * collator.tokens_per_image + len(collator.tokenize(prompt.prefix))
+
+    order = sorted(range(len(prompts)), key=length)
+    for start in range(0, len(order), batch_size):
+        opened: list[tuple[int, Tensor]] = []
+        for index in order[start : start + batch_size]:
+            try:
+                check_text("prefix", prompts[index].prefix)
+                opened.append((index, collator.pixels(prompts[index].images)))
+            except DataError as error:
+                if on_error is None:
+                    raise
+                on_error(index, error)
+        if opened:
+            answers = generate_batch(
+                loaded,
+                collator,
+                [pixels for _, pixels in opened],
+                [prompts[index].prefix for index, _ in opened],
+                max_new_tokens=max_new_tokens,
+                num_beams=num_beams,
+            )
+            yield from zip((index for index, _ in opened), answers, strict=True)

@@ -1,0 +1,112 @@
+"""What LoRA, DoRA, QLoRA and full fine-tuning make trainable of a frozen base, and how an adapter comes back."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from pgtune import parts
+from pgtune.errors import ModelError, RecipeError
+from pgtune.model import Loaded
+from pgtune.recipe import LoraSettings
+
+
+def prepare(
+    loaded: Loaded,
+    lora: LoraSettings | None,
+    trainable: tuple[str, ...] | None,
+    *,
+    seed: int,
+    gradient_checkpointing: bool = False,
+) -> Loaded:
+    """Make a frozen base trainable by the recipe's method, in place.
+
+    Args:
+        lora: None for full fine-tuning.
+        trainable: parts trained in full; None is all three without LoRA and none beside it.
+        seed: of LoRA's initial weights.
+
+    Raises:
+        RecipeError: the targets match nothing, or what is trained in full; or flex_attention on a CPU.
+    """
+    model: Any = loaded.model
+    if loaded.attention == "flex_attention" and next(model.parameters()).device.type == "cpu":
+        raise RecipeError(
+            "model.attention: flex_attention cannot be trained on a CPU (torch has no backward for it); use auto"
+        )
+    default = () if lora else tuple(parts.PARTS)
+    loaded.trained_parts = tuple(p for p in parts.PARTS if p in (default if trainable is None else trainable))
+    if lora is not None:
+        loaded.lora_modules = parts.lora_modules(model, lora.targets)
+        both = [name for name in loaded.lora_modules if parts.part_of(name) in loaded.trained_parts]
+        if both:
+            raise RecipeError(
+                f"lora.targets: {lora.targets!r} matches {both[0]}, whose part model.trainable trains in full"
+            )
+        loaded.model = model = _attach_lora(model, lora, loaded, seed)
+    else:
+        for name, parameter in model.named_parameters():
+            if parts.part_of(name) in loaded.trained_parts:
+                parameter.requires_grad_(True)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # master weights: updates of 1e-5 are lost in bfloat16
+            parameter.data = parameter.data.float()
+    if gradient_checkpointing:
+        loaded.paligemma.activation_checkpointing_enable({"use_reentrant": False})
+    return loaded
+
+
+def _attach_lora(model: nn.Module, lora: LoraSettings, loaded: Loaded, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=parts.lora_pattern(lora.targets),
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
+        modules_to_save=[parts.PARTS[part].removeprefix("model.") for part in loaded.trained_parts] or None,
+    )
+    wrapped = get_peft_model(model, config)
+    parts.check_same_modules("lora.targets", loaded.lora_modules, wrapped.targeted_module_names)
+    return wrapped
+
+
+def load_trained(loaded: Loaded, adapter: Path) -> Loaded:
+    """Put a run's adapter on its base, for evaluation and prediction.
+
+    Raises:
+        ModelError: files missing or damaged, or the adapter does not fit this base.
+    """
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+
+    try:
+        weights = load_file(adapter / "adapter_model.safetensors")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
+            trained: Any = PeftModel.from_pretrained(loaded.model, str(adapter))
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(f"{adapter}: the adapter cannot be loaded onto {loaded.base}: {str(error)[:300]}") from error
+    odd = sorted(weights.keys() ^ get_peft_model_state_dict(trained, save_embedding_layers=False).keys())
+    if odd:
+        raise ModelError(
+            f"{adapter}: the adapter does not fit {loaded.base}: {len(odd)} weights are in one and not in the other, "
+            f"such as {odd[0]}"
+        )
+    copies = [p for name, p in trained.named_parameters() if ".modules_to_save." in name]
+    if copies:  # parts trained in float32 stay so on a bfloat16 base
+        for parameter in copies:
+            parameter.data = parameter.data.float()
+        set_peft_model_state_dict(trained, weights)
+    loaded.lora_modules = list(trained.targeted_module_names)
+    trained.requires_grad_(False)
+    loaded.model = trained.eval()
+    return loaded

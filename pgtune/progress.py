@@ -1,0 +1,65 @@
+"""What a person sees while it works, on standard error: a live bar in a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def say(text: str) -> None:
+    """A line for the person, never on standard output, which belongs to `--json`."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Counts work done out of `total`, with the time left and the numbers given.
+
+    Args:
+        total: units of work.
+        label: what is being done.
+        done: units that were done earlier (after a resume).
+        shown: False on all processes but the first.
+    """
+
+    def __init__(self, total: int, label: str, done: int = 0, shown: bool = True) -> None:
+        self.total, self.label, self.done, self.start = total, label, done, done
+        self.live = shown and sys.stderr.isatty()
+        self.lines = shown and not self.live
+        self.began = self.last_line = time.monotonic()
+        self.bar = tqdm(
+            total=total,
+            initial=done,
+            desc=label,
+            disable=not self.live,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+
+    def advance(self, count: int = 1, **numbers: float) -> None:
+        """Count work done; `numbers` stand behind the bar."""
+        self.done += count
+        shown = {name: f"{value:.4g}" for name, value in numbers.items()}
+        if self.live:
+            self.bar.set_postfix(shown, refresh=False)
+            self.bar.update(count)
+        now = time.monotonic()
+        if self.lines and (self.done >= self.total or now - self.last_line >= SECONDS_BETWEEN_LINES):
+            self.last_line = now
+            left = (now - self.began) / max(1, self.done - self.start) * (self.total - self.done)
+            parts = [f"{self.label} {self.done}/{self.total}", *(f"{k} {v}" for k, v in shown.items())]
+            say(", ".join([*parts, f"{left:.0f} s left" if left >= 1 else f"done in {now - self.began:.0f} s"]))

@@ -1,0 +1,110 @@
+"""Numbers to Weights & Biases or TensorBoard. Images and text of the data only where the recipe asks."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from pgtune.errors import ModelError
+from pgtune.recipe import Recipe
+
+
+class Tracker:
+    """Sends nothing: `tracking: none`, and the interface of the others."""
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        """Numbers of one step."""
+
+    def examples(self, step: int, picture: Path) -> None:
+        """The picture of predictions, sent only with `tracking.log_examples`."""
+
+    def finish(self) -> None:
+        """Flush and close."""
+
+
+def _config(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without what it says about places on this machine."""
+    config = recipe.model_dump(mode="json", exclude={"data", "output_dir"})
+    if Path(recipe.model.base).is_dir():
+        config["model"]["base"] = Path(recipe.model.base).name
+    return config
+
+
+class _Wandb(Tracker):
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        import wandb
+
+        tracking = recipe.tracking
+        self.wandb = wandb
+        self.run = wandb.init(
+            project=tracking.project or "pgtune",
+            name=tracking.name or folder.name,
+            mode=tracking.mode,
+            dir=str(folder),
+            config=_config(recipe),
+            # Nothing of the machine or of the code around the run is sent.
+            settings=wandb.Settings(
+                console="off",
+                disable_code=True,
+                disable_git=True,
+                host="",  # else the host's name is sent
+                save_code=False,
+                silent=True,
+                x_disable_machine_info=True,
+                x_disable_meta=True,
+                x_disable_stats=True,
+                x_save_requirements=False,
+            ),
+        )
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        self.run.log(numbers, step=step)
+
+    def examples(self, step: int, picture: Path) -> None:
+        self.run.log({"predictions": self.wandb.Image(str(picture))}, step=step)
+
+    def finish(self) -> None:
+        self.run.finish()
+
+
+class _TensorBoard(Tracker):
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        for name, value in numbers.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def examples(self, step: int, picture: Path) -> None:
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(picture) as image:
+            self.writer.add_image("predictions", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def finish(self) -> None:
+        self.writer.close()
+
+
+def check(recipe: Recipe) -> None:
+    """That the tracker's package is installed.
+
+    Raises:
+        ModelError: it is not.
+    """
+    name = recipe.tracking.to
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise ModelError(f"tracking: {name} is not installed; pip install 'pgtune[{name}]'")
+
+
+def start(recipe: Recipe, folder: Path) -> Tracker:
+    """The tracker that the recipe names, writing its local files into the run folder."""
+    if recipe.tracking.to == "wandb":
+        return _Wandb(recipe, folder)
+    if recipe.tracking.to == "tensorboard":
+        return _TensorBoard(folder)
+    return Tracker()

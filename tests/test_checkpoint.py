@@ -1,0 +1,77 @@
+"""Checkpoints: what is in them, damage, and which are kept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pgtune import checkpoint
+from pgtune.errors import RunError
+
+
+def model(seed=0):
+    torch.manual_seed(seed)
+    layers = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    return layers, torch.optim.AdamW(layers.parameters(), lr=0.1)
+
+
+def step(layers, optimizer):
+    loss = layers(torch.ones(5, 3)).square().sum()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_weights_and_moments_come_back_to_the_last_bit(tmp_path):
+    one, first = model(0)
+    step(one, first)
+    checkpoint.save(tmp_path / "c", 1, dict(one.named_parameters()), first, more="x")
+    other, second = model(1)
+    state = checkpoint.load(tmp_path / "c", dict(other.named_parameters()), second)
+    assert state == {"step": 1, "more": "x"}
+    for _ in range(3):
+        step(one, first)
+        step(other, second)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_nothing_is_pickled(tmp_path):
+    layers, optimizer = model()
+    step(layers, optimizer)
+    checkpoint.save(tmp_path / "c", 1, dict(layers.named_parameters()), optimizer)
+    assert {file.name for file in (tmp_path / "c").iterdir()} == {
+        "trained.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    }
+
+
+def test_damage_is_named(tmp_path):
+    layers, optimizer = model()
+    step(layers, optimizer)
+    parameters = dict(layers.named_parameters())
+    checkpoint.save(tmp_path / "c", 1, parameters, optimizer)
+    file = tmp_path / "c" / "trained.safetensors"
+    content = file.read_bytes()
+    for broken in (b"", content[:20], content[:-5]):
+        file.write_bytes(broken)
+        with pytest.raises(RunError, match=r"the checkpoint cannot be read .* remove it"):
+            checkpoint.load(tmp_path / "c", parameters, optimizer)
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=r"holds other parameters than this recipe trains, such as 0.bias"):
+        checkpoint.load(tmp_path / "c", {name: p for name, p in parameters.items() if name != "0.bias"}, optimizer)
+
+
+def test_the_newest_are_kept(tmp_path):
+    layers, optimizer = model()
+    step(layers, optimizer)
+    for number in (2, 10, 9, 100):
+        checkpoint.save(checkpoint.step_folder(tmp_path, number), number, dict(layers.named_parameters()), optimizer)
+    (tmp_path / "best").mkdir()
+    (tmp_path / ".step-000200.part").mkdir()
+    (tmp_path / "step-000300").mkdir()  # without its state: not complete
+    assert checkpoint.steps_on_disk(tmp_path) == [2, 9, 10, 100]
+    checkpoint.prune(tmp_path, 2)
+    assert checkpoint.steps_on_disk(tmp_path) == [10, 100]
+    assert (tmp_path / "best").is_dir()
+    assert checkpoint.steps_on_disk(tmp_path / "none") == []

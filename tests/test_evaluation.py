@@ -1,0 +1,103 @@
+"""evaluate(): its own files, the same numbers as the training wrote, other sources, pictures made on demand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import read_jsonl, recipe_for, rows_of, write_rows
+from PIL import Image
+
+from pgtune import evaluate, train
+from pgtune.errors import DataError, RunError
+
+
+def snapshot(run):
+    return {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and "evaluations" not in file.parts}
+
+
+@pytest.fixture(scope="module")
+def run(finished, tmp_path_factory):
+    return Path(shutil.copytree(finished, tmp_path_factory.mktemp("evaluated") / "run"))
+
+
+def test_the_same_numbers_as_after_the_training(run):
+    before = snapshot(run)
+    result = evaluate(run)
+    assert snapshot(run) == before, "the run's own files are left alone"
+    wanted = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert result["metrics"] == wanted["after"]
+    assert result["trivial"] == wanted["trivial"]
+    assert result["n"] == 5
+    folder = Path(result["folder"])
+    assert {entry.name for entry in folder.iterdir()} == {"metrics.json", "predictions.jsonl", "predictions.png"}
+    theirs, ours = (read_jsonl(place / "predictions.jsonl") for place in (run, folder))
+    for one, other in zip(theirs, ours, strict=True):
+        assert one["prediction"] == other["prediction"]
+        assert one["mean_log_probability"] == pytest.approx(other["mean_log_probability"], abs=1e-6)
+
+
+def test_another_source_and_a_limit(run, pictures, tmp_path):
+    source = write_rows(tmp_path / "more.jsonl", rows_of(pictures, 6))
+    result = evaluate(run, source=str(source), split="extra", limit=3, batch_size=2)
+    assert result["n"] == 3
+    assert (run / "evaluations" / "extra" / "metrics.json").is_file()
+    assert evaluate(run, split="train", limit=2)["n"] == 2
+
+
+def test_a_split_that_the_recipe_lacks(run):
+    with pytest.raises(RunError, match=r"the recipe has no data.validation; it has train, test"):
+        evaluate(run, split="validation")
+
+
+def test_a_bad_picture_names_its_row(run, pictures, tmp_path):
+    rows = rows_of(pictures, 3)
+    (tmp_path / "bad.png").write_bytes(pictures[0].read_bytes()[:50])
+    rows[1]["image"] = str(tmp_path / "bad.png")
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"rows.jsonl, row 2: .*bad.png: is damaged or truncated"):
+        evaluate(run, source=str(source), split="bad")
+    assert not (run / "evaluations" / "bad").exists()
+
+
+def test_pictures_made_on_demand_lie_where_the_rows_say(small_bases, tmp_path, monkeypatch):
+    """In the training's own predictions and in a later evaluation, which is written aside and renamed."""
+    module = tmp_path / "drawn_adapter.py"
+    module.write_text(
+        "from functools import partial\n"
+        "from PIL import Image\n"
+        "from pgtune import Example\n"
+        "def draw(shade):\n"
+        "    return Image.new('RGB', (20, 20), (shade, 0, 0))\n"
+        "class Drawn:\n"
+        "    def rows(self, source, split):\n"
+        "        return range(4)\n"
+        "    def __call__(self, row):\n"
+        "        return Example([partial(draw, 40 * row), Image.new('L', (9, 9), row)], 'shade', str(row))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    train(
+        recipe_for(
+            small_bases["paligemma"],
+            tmp_path,
+            run,
+            "data.adapter=drawn_adapter:Drawn",
+            "data.train=drawn",
+            "data.test=drawn",
+            "train.max_steps=1",
+        )
+    )
+    evaluate(run)
+    for folder in (run, run / "evaluations" / "test"):
+        rows = read_jsonl(folder / "predictions.jsonl")
+        assert len(rows) == 4
+        for number, row in enumerate(rows):
+            first, second = map(Path, row["image"])
+            assert first.is_file()
+            assert second.is_file()
+            assert folder.resolve() in first.parents
+            with Image.open(first) as picture:
+                assert picture.getpixel((0, 0)) == (40 * number, 0, 0)
