@@ -122,8 +122,13 @@ class Tile:
 
     @property
     def lot(self) -> str:
-        """What the tiles are ordered by: looks like chance, is the same everywhere and for ever."""
+        """What the tiles are chosen by: looks like chance, is the same everywhere and for ever."""
         return hashlib.sha256(f"{self.row},{self.column}".encode()).hexdigest()
+
+    @property
+    def second_lot(self) -> str:
+        """What the rows are ordered by: another such draw."""
+        return hashlib.sha256(self.lot.encode()).hexdigest()
 
 
 def read_member(wheels: Path, source: tuple[str, str, str]) -> bytes:
@@ -214,8 +219,9 @@ def select(tiles: list[Tile], pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> di
         ground[:] = True
         counts[split, tile.name] += 1
         chosen[split].append(tile)
-    # Mixed, so that the first rows of a file already show every class.
-    return {split: sorted(rows, key=lambda tile: tile.lot) for split, rows in chosen.items()}
+    # Mixed, so that the first rows of a file already show every class; by another draw, for a class with many tiles to
+    # choose from took those of the smallest lots.
+    return {split: sorted(rows, key=lambda tile: tile.second_lot) for split, rows in chosen.items()}
 
 
 def crop(pixels: np.ndarray[Any, np.dtype[np.uint8]], tile: Tile) -> np.ndarray[Any, np.dtype[np.uint8]]:
