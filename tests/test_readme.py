@@ -1,0 +1,129 @@
+"""The README's commands run, in their order, as a reader would type them; its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pgtune.cli import main
+from pgtune.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+SHORT = ["train.max_steps=2", "eval.limit=4"]
+BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+OUTSIDE = {
+    "hf auth login",
+    ".venv/bin/python -m pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
+}
+"""commands that need a network or an account, and are not run here"""
+
+
+class Block(NamedTuple):
+    language: str
+    file: str | None
+    text: str
+
+
+def blocks() -> list[Block]:
+    return [Block(*found) for found in BLOCK.findall(README.read_text(encoding="utf-8"))]
+
+
+def commands(block: Block) -> Iterator[str]:
+    if block.language == "bash":
+        yield from (line for line in block.text.splitlines() if line)
+
+
+def is_installation(command: str) -> bool:
+    """What the Makefile does too, in the environment that it makes."""
+    return command.startswith((".venv/bin/", "python3 -m venv")) and command not in OUTSIDE
+
+
+def made() -> set[str]:
+    """The commands behind the README's make targets, without what only makes them quieter."""
+    own = {name: os.environ[name] for name in os.environ if name not in ("MAKEFLAGS", "PYTHON")}  # of a make around us
+    printed = subprocess.run(
+        ["make", "-nB", "quickstart", "test"], cwd=ROOT, env=own, capture_output=True, text=True, check=True
+    ).stdout
+    quieter = re.compile(r" -qq --disable-pip-version-check|^OMP_NUM_THREADS=1 ", re.MULTILINE)
+    return set(quieter.sub("", printed).splitlines())
+
+
+def test_every_command_is_known() -> None:
+    found = [command for block in blocks() for command in commands(block)]
+    targets = {command.removeprefix("make ") for command in found if command.startswith("make ")}
+    assert targets == {"quickstart", "test"}
+    rest = [c for c in found if not c.startswith(("make ", "pgtune ")) and c not in OUTSIDE and not is_installation(c)]
+    assert rest == []
+    assert set(found) >= OUTSIDE, "a command in OUTSIDE is no longer in the README"
+
+
+def test_the_plain_commands_are_those_of_the_makefile() -> None:
+    plain = {command for block in blocks() for command in commands(block) if is_installation(command)}
+    assert plain
+    assert plain <= made()
+
+
+def test_the_torch_of_the_readme_is_the_pinned_one() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    (pin,) = (line for line in pins if line.startswith("torch=="))
+    named = re.findall(r"torch==[\d.]+", README.read_text(encoding="utf-8"))
+    assert set(named) == {pin} == {"torch==2.13.0"}
+
+
+def test_every_verb_is_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    verbs = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    text = README.read_text(encoding="utf-8")
+    assert len(verbs) >= 11
+    assert [verb for verb in verbs if not re.search(rf"[`\s]{verb}[`\s]", text)] == []
+
+
+def test_every_link_leads_to_a_file() -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", README.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    assert re.findall(r"@[A-Z]+@|TODO|TBD", README.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    shutil.copy(ROOT / "recipes/data/landcover/images/test_001.png", "photo.png")
+    for block in blocks():
+        if block.file:
+            Path(block.file).write_text(block.text, encoding="utf-8")
+            if block.file.endswith(".yaml"):
+                shorter = load_recipe(block.file, SHORT).to_yaml()
+                Path(block.file).write_text(shorter, encoding="utf-8")
+        elif block.language == "python":
+            exec(compile(block.text, str(README), "exec"), {"__name__": "readme"})
+        for command in commands(block):
+            if command.startswith("pgtune "):
+                run(command, capsys)
+    sys.modules.pop("regions")
+
+
+def run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)[1:]
+    if any(word.startswith("model.base=google/") for word in words):
+        words[0] = "validate"  # its weights need a licence and a network
+    capsys.readouterr()
+    code = main(words)
+    said = capsys.readouterr()
+    assert code == 0, f"{command}\n{said.err}"
+    assert said.out or words[0] == "predict", command  # a base of two steps may answer nothing
