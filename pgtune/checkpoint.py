@@ -63,9 +63,10 @@ def steps_on_disk(checkpoints: Path) -> list[int]:
 
 
 def prune(checkpoints: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints."""
-    for step in steps_on_disk(checkpoints)[:-keep]:
-        shutil.rmtree(step_folder(checkpoints, step))
+    """Remove all but the newest `keep` checkpoints, and what a crash has left of others."""
+    kept = {step_folder(checkpoints, step) for step in steps_on_disk(checkpoints)[-keep:]}
+    for entry in set(checkpoints.glob("*step-*")) - kept:
+        shutil.rmtree(entry)
 
 
 def load(folder: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
@@ -78,7 +79,8 @@ def load(folder: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.
         weights = load_file(folder / WEIGHTS)
         moments = load_file(folder / OPTIMIZER) if optimizer is not None else {}
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (SafetensorError, OSError, ValueError) as error:
+        state["step"] = int(state["step"])
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(
             f"{folder}: the checkpoint cannot be read ({error}); remove it to go on from the one before"
         ) from error

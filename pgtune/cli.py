@@ -26,7 +26,7 @@ MACHINE_REFUSALS = {
     **dict.fromkeys((errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS), 2),
     **dict.fromkeys((errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.ENOSPC), 1),
 }
-"""What the operating system refuses, and the exit code: a name or place that cannot be, 2; a full or failing disk, 1."""
+"""What the system refuses, and the exit code: a name or place that cannot be, 2; a full or failing disk, 1."""
 
 
 def entry_point() -> None:

@@ -175,8 +175,19 @@ def train(arguments: Namespace) -> Report:
 def _scores(metrics: dict[str, Any], folder: str) -> str:
     columns = [name for name in ("before", "after", "trivial") if metrics.get(name)]
     names = list(metrics[columns[-1]]) if columns else []
-    rows = [[name, *(_shown_score(name, metrics[column][name]) for column in columns)] for name in names]
+    intervals = metrics.get("confidence_intervals", {})
+
+    def cell(column: str, name: str) -> str:
+        value = _shown_score(name, metrics[column][name])
+        if name not in intervals.get(column, {}):
+            return value
+        low, high = (_shown_score(name, bound) for bound in intervals[column][name])
+        return f"{value} ({low} to {high})"
+
+    rows = [[name, *(cell(column, name) for column in columns)] for name in names]
     lines = [table(rows, ("", *columns)), f"n {metrics['n']}"] if rows else []
+    if (Path(folder) / "predictions.png").is_file():
+        lines.append(f"look at:    {folder}/predictions.png")
     return "\n".join([*lines, f"run folder: {folder}"])
 
 

@@ -97,6 +97,8 @@ def open_source(
     Raises DataError with the first five bad rows and the number of the others, and AdapterError where the data adapter
     fails or gives something that is not an Example.
     """
+    if limit is not None and limit < 1:
+        raise DataError(f"limit = {limit}: expected 1 or more examples")
     rows, name, base = _rows(source, adapter)
     folders = [str(base)]
     if root is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from pgtune.example import Example, load_adapter
 from pgtune.generation import Prompt, generate
 from pgtune.images import open_image
 from pgtune.loading import load_run
-from pgtune.model import Loaded
+from pgtune.model import Loaded, enough_memory
 from pgtune.picture import SheetRow, contact_sheet
 from pgtune.progress import Progress
 from pgtune.recipe import EvalSettings, Recipe, Source
@@ -93,7 +95,13 @@ def evaluate_examples(
     predictions = [text for _, text, _ in found]
     references = [examples[index].references for index, _, _ in found]
     scores = {
-        name: metrics.compute(name, predictions, references, confidence=settings.confidence)
+        name: metrics.compute(
+            name,
+            predictions,
+            references,
+            confidence=settings.confidence,
+            where=lambda position: examples.where(found[position][0]),
+        )
         for name in settings.metrics
     }
     rows = []
@@ -128,7 +136,9 @@ def trivial(examples: Examples, settings: EvalSettings) -> tuple[str, dict[str, 
     references = [examples[index].references for index in range(count)]
     answer = metrics.trivial_answer(references)
     return answer, {
-        name: metrics.compute(name, [answer] * count, references, confidence=settings.confidence).value
+        name: metrics.compute(
+            name, [answer] * count, references, confidence=settings.confidence, where=examples.where
+        ).value
         for name in settings.metrics
     }
 
@@ -199,7 +209,7 @@ def evaluate(
     run: Path | str,
     *,
     split: str = "test",
-    source: str | None = None,
+    source: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
@@ -222,18 +232,26 @@ def evaluate(
     folder = RunFolder(run)
     recipe = folder.recipe()
     folder.check_trained()
-    chosen = Source(source=source, split=split) if source else getattr(recipe.data, split, None)
+    if source == "":
+        raise RunError("source: expected a file or folder, not ''")
+    if not re.fullmatch(r"\w[\w.-]*", split):  # it names the folder that is written
+        raise RunError(f"split: {split!r} is not the name of a split")
+    has = [name for name in ("train", "validation", "test") if getattr(recipe.data, name) is not None]
+    chosen = getattr(recipe.data, split) if split in has else None
+    if source is not None:
+        chosen = Source(source=os.fspath(source), split=split)
     if chosen is None:
-        has = [name for name in ("train", "validation", "test") if getattr(recipe.data, name) is not None]
         raise RunError(f"{run}: the recipe has no data.{split}; it has {', '.join(has)}; or give a source of your own")
     adapter = load_adapter(recipe.data.adapter, recipe.data.adapter_args)
     examples = open_source(chosen, adapter, root=recipe.data.root, limit=limit, verify=recipe.data.verify_images)
     loaded = load_run(folder, recipe)
     settings = recipe.eval.model_copy(update={"limit": limit or recipe.eval.limit})
     collator = Collator(loaded.processor)
-    evaluation = evaluate_examples(
-        loaded, collator, examples, settings, batch_size=batch_size or batch_size_for(recipe), label=f"evaluate {split}"
-    )
+    size = batch_size or batch_size_for(recipe)
+    with enough_memory("a smaller --batch-size"):
+        evaluation = evaluate_examples(
+            loaded, collator, examples, settings, batch_size=size, label=f"evaluate {split}"
+        )
     answer, trivial_scores = trivial(examples, settings)
     result = {
         "metrics": evaluation.values,

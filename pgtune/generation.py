@@ -120,25 +120,38 @@ def generate(
     """Decode all prompts, batched with prompts of like length; yields (index, answer) as they are done.
 
     Args:
-        on_error: called for a prompt whose picture cannot be opened, which then yields nothing; without it the
-            DataError is raised.
+        on_error: called for a prompt whose picture cannot be opened or whose text is refused, which then yields
+            nothing; without it the DataError is raised.
     """
+
+    for name, count in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if count < 1:
+            raise DataError(f"{name} = {count}: expected 1 or more")
+
+    def failed(index: int, error: DataError) -> None:
+        if on_error is None:
+            raise error
+        on_error(index, error)
 
     def length(index: int) -> int:
         prompt = prompts[index]
         return len(prompt.images) * collator.tokens_per_image + len(collator.tokenize(prompt.prefix))
 
-    order = sorted(range(len(prompts)), key=length)
+    fit = []
+    for index, prompt in enumerate(prompts):
+        try:
+            check_text("prefix", prompt.prefix)
+            fit.append(index)
+        except DataError as error:
+            failed(index, error)
+    order = sorted(fit, key=length)
     for start in range(0, len(order), batch_size):
         opened: list[tuple[int, Tensor]] = []
         for index in order[start : start + batch_size]:
             try:
-                check_text("prefix", prompts[index].prefix)
                 opened.append((index, collator.pixels(prompts[index].images)))
             except DataError as error:
-                if on_error is None:
-                    raise
-                on_error(index, error)
+                failed(index, error)
         if opened:
             answers = generate_batch(
                 loaded,

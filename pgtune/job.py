@@ -100,7 +100,7 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
     assert train_set is not None
     loaded = load_base(recipe.model, full=full, device=accelerator.device)
     collator = Collator(loaded.processor, recipe.data.max_text_tokens, recipe.data.too_long)
-    kept = _fitting(train_set, collator)
+    kept = _fitting(train_set, collator, loaded.paligemma.config.get_text_config().max_position_embeddings)
     for scored in (validation, test):
         if scored is not None:
             evaluation.trivial(scored, recipe.eval)  # a metric that these references do not suit shows now
@@ -135,13 +135,20 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
     return job
 
 
-def _fitting(examples: Examples, collator: Collator) -> list[int]:
+def _fitting(examples: Examples, collator: Collator, positions: int) -> list[int]:
     """The examples whose text fits; the others are an error that names the row, or are left out."""
     kept = []
     for index in range(len(examples)):
         try:
-            if collator.layout(examples[index]) is not None:
-                kept.append(index)
+            layout = collator.layout(examples[index])
+            if layout is None:
+                continue
+            if len(layout.input_ids) > positions:
+                raise DataError(
+                    f"{layout.image_tokens} image tokens and {len(layout.input_ids) - layout.image_tokens} of text are "
+                    f"more than the {positions} that the model can read; see data.max_text_tokens"
+                )
+            kept.append(index)
         except DataError as error:
             raise DataError(f"{examples.where(index)}: {error}") from error
     if not kept:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from pgtune.collate import Collator
-from pgtune.example import ImageSource
+from pgtune.errors import ModelError
+from pgtune.example import Example, ImageSource
 from pgtune.generation import Answer, Prompt, generate
 from pgtune.methods import load_trained
 from pgtune.model import Loaded, choose_mixed_precision, explained, load_base
@@ -39,6 +40,8 @@ def load_run(folder: RunFolder, recipe: Recipe) -> Loaded:
     loaded = load_base(settings, full=full, device=device)
     if not full:
         loaded = load_trained(loaded, folder.adapter)
+    if not folder.processor.is_dir():
+        raise ModelError(f"{folder.processor} is missing: tokenizer and image processor of the run")
     with explained(str(folder.processor)):
         loaded.processor = load_processor(str(folder.processor))
     loaded.trained_parts = tuple(recipe.model.trainable or ())
@@ -61,14 +64,13 @@ class FineTuned:
         """The answer to one prompt about one or several pictures.
 
         Raises:
-            DataError: a picture cannot be opened.
+            DataError: a picture cannot be opened, or the prefix is refused.
         """
-        several = tuple(images) if isinstance(images, (list, tuple)) else (images,)
-        prompt = Prompt(several, prefix)
+        asked = Example(images, prefix, suffix="")  # which checks what it is given
         (found,) = generate(
             self.loaded,
             self.collator,
-            [prompt],
+            [Prompt(asked.images, asked.prefix)],
             max_new_tokens=max_new_tokens or self.max_new_tokens,
             batch_size=1,
             num_beams=self.num_beams,

@@ -32,16 +32,14 @@ def run_steps(
         module = accelerator.prepare(module)
     loader = DataLoader(
         job.rows,
-        batch_sampler=list(
-            micro_batches(
-                job.recipe.seed,
-                range(done, job.steps),
-                len(job.rows),
-                recipe.batch_size,
-                recipe.gradient_accumulation_steps,
-                rank,
-                ranks,
-            )
+        batch_sampler=micro_batches(
+            job.recipe.seed,
+            range(done, job.steps),
+            len(job.rows),
+            recipe.batch_size,
+            recipe.gradient_accumulation_steps,
+            rank,
+            ranks,
         ),
         collate_fn=RowCollator(job.collator),
         num_workers=recipe.num_workers,
@@ -70,9 +68,12 @@ def run_steps(
                 tracker.log(step + 1, {k: v for k, v in row.items() if k != "step"})
             progress.advance(loss=loss)
             last = step + 1 == job.steps
-            if recipe.eval_steps and ((step + 1) % recipe.eval_steps == 0 or last):
-                _validate(job, module, trained, tracker, step + 1)
+            look = recipe.eval_steps is not None and ((step + 1) % recipe.eval_steps == 0 or last)
             due = last or (recipe.save_steps is not None and (step + 1) % recipe.save_steps == 0)
+            if look or due:
+                _check_weights(trained, step + 1)
+            if look:
+                _validate(job, module, trained, tracker, step + 1)
             if due and job.main:
                 target = checkpoint.step_folder(folder.checkpoints, step + 1)
                 checkpoint.save(target, step + 1, trained, optimizer)
@@ -132,6 +133,16 @@ def _step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return value, norm, rate
+
+
+def _check_weights(trained: dict[str, Any], step: int) -> None:
+    """A step whose loss was finite may still have broken the weights; what is kept must be whole."""
+    for name, parameter in trained.items():
+        if not bool(torch.isfinite(parameter).all()):
+            raise TrainingError(
+                f"step {step}: {name} is no longer finite; nothing of it was kept. What helps: a smaller "
+                "train.learning_rate or train.weight_decay, a larger train.epsilon"
+            )
 
 
 def _validate(job: Job, module: Any, trained: dict[str, Any], tracker: tracking.Tracker, step: int) -> None:

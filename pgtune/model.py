@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 
 from pgtune import parts
 from pgtune.compat import check_versions
-from pgtune.errors import HubError, ModelError, RecipeError
+from pgtune.errors import HubError, ModelError, PgtuneError, RecipeError, TrainingError
 from pgtune.names import BASES
 from pgtune.processor import check_tokenizer, load_processor
 from pgtune.quantization import check_quantized, keep_gradients_on_cpu, quantization_config
@@ -106,12 +106,16 @@ def load_config(base: str, revision: str | None = None) -> Any:
     quiet_libraries()
     source = base_folder_or_id(base)
     with explained(base):
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     text = getattr(getattr(config, "text_config", None), "model_type", None)
     if config.model_type != "paligemma" or text not in {"gemma", "gemma2"}:
         found = f"{config.model_type} with {text}" if config.model_type == "paligemma" else config.model_type
         raise ModelError(
             f"model.base: {base} is a {found!r} model; pgtune trains PaliGemma (Gemma) and PaliGemma 2 (Gemma 2) only"
+        )
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelError(
+            f"model.base: {base} is stored quantised; name the checkpoint in full precision, and set model.quantization"
         )
     return config
 
@@ -126,18 +130,37 @@ class explained:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or not isinstance(error, (OSError, ValueError, RuntimeError, SafetensorError)):
+        if not isinstance(error, Exception) or isinstance(error, (PgtuneError, torch.OutOfMemoryError)):
             return
-        if isinstance(error, torch.OutOfMemoryError):
-            return
-        if Path(self.base).is_dir() or self.base in BASES:
-            reason = re.sub(r"\s+", " ", str(error)).strip()
-            raise ModelError(f"model.base: the folder {self.base} cannot be loaded: {reason[:300]}") from error
+        in_words = isinstance(error, (OSError, ValueError, RuntimeError, SafetensorError))
+        in_folder = Path(self.base).is_dir() or self.base in BASES
+        reason = re.sub(r"\s+", " ", str(error) if in_words else f"{type(error).__name__}: {error}").strip()
+        if in_folder or not in_words:  # on a damaged file the libraries may raise anything
+            what = f"the folder {self.base}" if in_folder else self.base
+            raise ModelError(f"model.base: {what} cannot be loaded: {reason[:300]}") from error
         raise HubError(
             f"model.base: {self.base} cannot be loaded from the Hub. If the name is right: accept Gemma's licence on "
             f"https://huggingface.co/{self.base}, log in with `hf auth login` (or set HF_TOKEN), and check the "
-            "network; offline, point model.base to a folder that holds the model, or use `tiny`"
+            "network; offline, point model.base to a folder that holds the model (relative to the working directory), "
+            "or use `tiny`. What was said: "
+            f"{reason.partition('. ')[0][:200]}"
         ) from error
+
+
+@contextmanager
+def enough_memory(smaller: str) -> Iterator[None]:
+    """Turns the ways in which memory runs out into one error that says what helps: `smaller`.
+
+    Raises:
+        TrainingError: memory ran out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's are RuntimeErrors; on a CPU only the text tells
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        said = str(error).partition(". ")[0]
+        raise TrainingError(f"the device ran out of memory ({said}). What helps: {smaller}") from error
 
 
 def choose_attention(setting: str, generation: str) -> str:
@@ -249,6 +272,11 @@ def load_base(settings: ModelSettings, *, full: bool, device: torch.device) -> L
         raise ModelError(
             f"model.base: {settings.base} lacks {len(report['missing_keys'])} of the model's weights, such as "
             f"{sorted(report['missing_keys'])[0]}"
+        )
+    if odd := sorted(key for key in report["unexpected_keys"] if ".layers." in key):  # transformers drops them
+        raise ModelError(
+            f"model.base: {settings.base} holds {len(odd)} weights of layers that its config.json has not, such as "
+            f"{odd[0]}"
         )
     if settings.quantization == "none":
         model = model.to(device)

@@ -14,12 +14,14 @@ from pgtune.collate import Collator
 from pgtune.errors import DataError, RecipeError
 from pgtune.generation import Answer, Prompt, generate
 from pgtune.loading import load_run
+from pgtune.model import enough_memory
 from pgtune.progress import Progress, say
-from pgtune.run_folder import RunFolder, append_row, read_rows, write_text
+from pgtune.run_folder import RunFolder, append_row, json_line, read_rows, write_text
 from pgtune.sources import read_rows as read_source_rows
 
 IMAGE_SUFFIXES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-COLUMNS = ("image", "prefix", "prediction", "mean_log_probability", "error")
+ANSWER = ("prediction", "mean_log_probability", "error")
+COLUMNS = ("image", "prefix", *ANSWER)
 
 
 def predict(
@@ -61,9 +63,11 @@ def predict(
         raise RecipeError(f"predict: --out {target}: expected a name that ends in .jsonl or .csv")
     if target is not None and not target.absolute().parent.is_dir():
         raise RecipeError(f"predict: --out {target}: the folder {target.parent} does not exist")
+    if target is not None and target.is_dir():
+        raise RecipeError(f"predict: --out {target}: is a folder; expected the name of the file to write")
     # A CSV is written at the end from these rows, so that one path goes on after a stop.
     journal = target.with_name(f".{target.name}.rows.jsonl") if target and target.suffix == ".csv" else target
-    known = _known(journal)
+    known = _known(target, journal)
     todo = [row for row in asked if _key(row) not in known]
     if known:
         say(f"{len(asked) - len(todo)} of {len(asked)} are in {target} already")
@@ -83,9 +87,10 @@ def predict(
         if "error" in row:
             raise DataError(row["error"])
         return row
-    by_key = {**known, **{_key(row): row for row in found}}
+    answers = {_key(row): {name: row[name] for name in ANSWER if name in row} for row in (*known.values(), *found)}
     asked_keys = {_key(row) for row in asked}
-    rows = [{**by_key[_key(row)], **row} for row in asked]  # the same question twice keeps each its own references
+    # The same question twice keeps each its own references.
+    rows = [{**known.get(_key(row), {}), **row, **answers[_key(row)]} for row in asked]
     _write(target, [*(row for key, row in known.items() if key not in asked_keys), *rows])  # none is lost
     if journal is not None and journal != target:
         journal.unlink(missing_ok=True)
@@ -101,16 +106,33 @@ def _key(row: dict[str, Any]) -> str:
     return json.dumps([row["image"], row["prefix"]])
 
 
-def _known(journal: Path | None) -> dict[str, dict[str, Any]]:
-    if journal is None:
+def _known(target: Path | None, journal: Path | None) -> dict[str, dict[str, Any]]:
+    """What was answered earlier: in the file itself, and in the journal of a CSV that was not finished."""
+    if target is None or journal is None:
         return {}
     try:
-        rows = {_key(row): row for row in read_rows(journal) if "error" not in row}
-        for row in rows.values():
+        rows = [] if journal == target else _csv_rows(target)
+        rows += [row for row in read_rows(journal) if "error" not in row]
+        for row in rows:
             row["prediction"], row["mean_log_probability"]  # of something else, KeyError
-        return rows
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise DataError(f"{journal}: exists and does not hold predictions; name another file for --out") from error
+        return {_key(row): row for row in rows}
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{target}: exists and does not hold predictions; name another file for --out") from error
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or COLUMNS) != COLUMNS:
+            raise ValueError("other columns")
+        rows: list[dict[str, Any]] = [row for row in reader if not row.pop("error")]
+    for row in rows:
+        row["mean_log_probability"] = float(row["mean_log_probability"])
+        if row["image"].startswith('["'):
+            row["image"] = json.loads(row["image"])
+    return rows
 
 
 def _from_images(images: Sequence[str], prefix: str | None) -> list[dict[str, Any]]:
@@ -120,6 +142,8 @@ def _from_images(images: Sequence[str], prefix: str | None) -> list[dict[str, An
 
 
 def _from_input(given: str, prefix: str | None) -> list[dict[str, Any]]:
+    if not given:
+        raise RecipeError("predict: --input is empty; expected a folder, a pattern or a JSONL file")
     path = Path(given)
     if path.is_file() and path.suffix in {".jsonl", ".json"}:
         return _from_jsonl(path, prefix)
@@ -178,7 +202,7 @@ def _predict(
     ]
     found: dict[int, dict[str, Any]] = {}
     if journal is not None:  # drop rows with errors, so that they are tried anew, and a line cut off by a crash
-        write_text(journal, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in known))
+        write_text(journal, "".join(map(json_line, known)))
 
     def keep(index: int, more: dict[str, Any]) -> None:
         found[index] = {**todo[index], **more}
@@ -192,7 +216,7 @@ def _predict(
     def answered(index: int, answer: Answer) -> None:
         keep(index, {"prediction": answer.text, "mean_log_probability": answer.mean_log_probability})
 
-    with Progress(len(todo), "predict") as progress:
+    with enough_memory("a smaller --batch-size"), Progress(len(todo), "predict") as progress:
         for index, answer in generate(
             loaded,
             collator,
@@ -208,7 +232,7 @@ def _predict(
 
 def _write(target: Path, rows: list[dict[str, Any]]) -> None:
     if target.suffix == ".jsonl":
-        write_text(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_text(target, "".join(map(json_line, rows)))
         return
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
@@ -216,4 +240,5 @@ def _write(target: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         image = row["image"]
         writer.writerow({**row, "image": json.dumps(image) if isinstance(image, list) else image})
-    write_text(target, text.getvalue())
+    # Half of a character, as in a file name that is no UTF-8, is written as its number.
+    write_text(target, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))

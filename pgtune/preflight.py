@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 from pgtune.data import open_source
-from pgtune.errors import PgtuneError
+from pgtune.errors import PgtuneError, RunError
 from pgtune.example import load_adapter
 from pgtune.names import BASES, nearest
 from pgtune.recipe import Recipe, Source
 from pgtune.recipe_reading import Problem, report
+from pgtune.run_folder import RunFolder
 
 __all__ = ["validate_recipe"]
 
@@ -25,9 +26,10 @@ def validate_recipe(recipe: Recipe, name: str = "recipe") -> list[str]:
     under ``name``, which is what the user calls the recipe.
     """
     problems = [*_base(recipe), *_data(recipe)]
-    output = Path(recipe.output_dir)
-    if output.exists() and not output.is_dir():
-        problems.append(Problem("output_dir", f"{output} is a file; expected a folder, or nothing yet", str(output)))
+    try:
+        RunFolder(recipe.output_dir).check_place(recipe)
+    except RunError as error:
+        problems.append(Problem("output_dir", str(error).removeprefix("output_dir: "), recipe.output_dir))
     if problems:
         raise report(name, problems)
     return recipe.warnings

@@ -36,7 +36,7 @@ def load_processor(source: str, revision: str | None = None, *, resample: str | 
     image_processor = SiglipImageProcessorPil.from_pretrained(source, revision=revision)
     if resample is not None:
         image_processor.resample = Resampling[resample.upper()]
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
     known = set(tokenizer.get_vocab())
     missing = [token for token in (*LOCATION_TOKENS, *SEGMENTATION_TOKENS, "<image>") if token not in known]
     if missing:  # PaliGemmaProcessor would add them at ids the model was never trained on

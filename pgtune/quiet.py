@@ -8,10 +8,10 @@ import logging
 
 @functools.cache
 def quiet_libraries() -> None:
-    """Errors only from transformers, PEFT and bitsandbytes, and no bar while weights are read or written."""
+    """Errors only from the libraries around the model, and no bar while weights are read or written."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    for name in ("bitsandbytes", "peft", "accelerate", "torch.distributed"):
+    for name in ("bitsandbytes", "peft", "accelerate", "huggingface_hub", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)

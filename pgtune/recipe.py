@@ -6,10 +6,9 @@ reported at once, with its dotted path, the value given and what was expected. N
 
 from __future__ import annotations
 
-import copy
 import importlib.resources
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from pgtune.errors import RecipeError
 from pgtune.names import nearest, unknown_name
 from pgtune.recipe_build import build
-from pgtune.recipe_reading import Draft, override, read_draft
+from pgtune.recipe_reading import Draft, dotted, override, read_draft
 from pgtune.recipe_rules import contradictions, warnings
 from pgtune.recipe_yaml import KeyPath
 from pgtune.settings import (
@@ -140,23 +139,35 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any], overrides: Sequ
     ``key.path=value`` texts, read by the same rules. The mapping ``versions`` that a run folder's ``recipe.yaml``
     carries is a record, not a setting, and is passed over. Raises RecipeError listing every problem.
     """
-    if isinstance(recipe, Mapping):
-        draft = Draft("recipe", copy.deepcopy(dict(recipe)))
-    else:
-        draft = read_draft(find_recipe(recipe), str(recipe))
-    if isinstance(draft.value.get("versions"), dict):
-        del draft.value["versions"]
+    name = "recipe" if isinstance(recipe, Mapping) else str(recipe)
     try:
+        draft = (
+            Draft(name, _plain(recipe, ())) if isinstance(recipe, Mapping) else read_draft(find_recipe(recipe), name)
+        )
+        if isinstance(draft.value.get("versions"), dict):
+            del draft.value["versions"]
         override(draft, overrides, SHORT_FORMS)
         return build(Recipe, draft)
     except RecursionError:
-        raise RecipeError(f"{draft.name}: too many levels inside one another") from None
+        raise RecipeError(f"{name}: too many levels inside one another") from None
+
+
+def _plain(value: Any, path: KeyPath) -> Any:
+    """A copy as a file would hold it: mappings as dicts with keys that are text, paths as text."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise RecipeError(f"recipe: {dotted(path) or 'at the top'}: a key that is not text: {key!r}")
+        return {key: _plain(inner, (*path, key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner, (*path, place)) for place, inner in enumerate(value)]
+    return fspath(value) if isinstance(value, PathLike) else value
 
 
 def find_recipe(recipe: str | PathLike[str]) -> Path:
     """The file behind a path or the name of a shipped recipe; raises RecipeError with the nearest name."""
     path = Path(recipe)
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # a pipe too
         return path
     shipped = shipped_recipes()
     name = str(recipe)

@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ import yaml
 
 from pgtune.errors import RunError
 from pgtune.recipe import Recipe, load_recipe
+from pgtune.sources import source_path
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,6 +70,19 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
+@contextmanager
+def undamaged(path: Path) -> Iterator[None]:
+    """Around reading a file that pgtune wrote.
+
+    Raises:
+        RunError: it is gone, or something else has written into it.
+    """
+    try:
+        yield
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path}: damaged ({type(error).__name__}: {error}); start anew with --overwrite") from error
+
+
 class RunFolder:
     """One run's folder."""
 
@@ -84,18 +103,49 @@ class RunFolder:
     @property
     def state(self) -> str:
         """absent, running (also: was killed), finished, or foreign: a folder with other things in it."""
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
-            return "absent"
+        entries = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+        if not self.path.exists() or (self.path.is_dir() and entries <= {f".{self.status_file.name}.part"}):
+            return "absent"  # the part is what a crash left of the very first file
         if not self.status_file.is_file():
             return "foreign"
-        return str(self.status()["state"])
+        try:
+            state = self.status()["state"]
+        except (ValueError, TypeError, KeyError):  # another program's status.json
+            return "foreign"
+        return state if state in ("running", "finished") else "foreign"
+
+    def check_place(self, recipe: Recipe) -> None:
+        """That there can be a folder here, and that the recipe reads nothing that lies in it.
+
+        Raises:
+            RunError: a file stands in the way, it may not be written, or data or base lie inside and would be lost.
+        """
+        path = Path(os.path.abspath(self.path))
+        place = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+        if not place.exists():
+            raise RunError(f"output_dir: {place} is a symbolic link that leads nowhere")
+        if not place.is_dir():
+            shown = self.path if place == path else place
+            raise RunError(f"output_dir: {shown} is a file; expected a folder, or nothing yet")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise RunError(f"output_dir: {place} may not be written")
+        read = {f"data.{key}": getattr(recipe.data, key) for key in ("train", "validation", "test")}
+        inputs = {key: source_path(source.source) for key, source in read.items() if source is not None}
+        for key, given in {**inputs, "model.base": Path(recipe.model.base)}.items():
+            if given.exists() and given.resolve().is_relative_to(path.resolve()):
+                raise RunError(
+                    f"output_dir: {self.path} holds {key} ({given}), and a new run empties its folder; name another"
+                )
 
     def check_free(self, *, resume: bool, overwrite: bool) -> None:
         """That a training may write here.
 
         Raises:
-            RunError: the folder holds something else, or a run and neither `resume` nor `overwrite` was asked for.
+            RunError: the folder holds something else, or a run and neither `resume` nor `overwrite` was asked for, or
+                both were.
         """
+        if resume and overwrite:
+            raise RunError("--resume goes on with a run and --overwrite starts anew: give one of them")
         state = self.state
         if state == "foreign":
             raise RunError(f"output_dir: {self.path} exists and is not a run folder; name another, or empty it")
@@ -108,6 +158,34 @@ class RunFolder:
             raise RunError(
                 f"output_dir: {self.path} holds a finished run; add --overwrite to replace it, or name another"
             )
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder against a second training. The system lets go when the process ends, however it ends.
+
+        Raises:
+            RunError: another training is writing here.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"output_dir: {self.path} cannot be made: {error.strerror}") from error
+        if sys.platform == "win32":  # a folder cannot be locked there
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"output_dir: another training is writing into {self.path}; wait for it, or name another folder"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
 
     def start(self, recipe: Recipe, versions: dict[str, str], facts: dict[str, Any]) -> None:
         """Empty the folder of an earlier run and write recipe, state and the facts that a resume must find again."""
@@ -140,7 +218,8 @@ class RunFolder:
             RunError: this is not a run folder.
         """
         if not self.recipe_file.is_file():
-            what = "is not a run folder (no recipe.yaml in it)" if self.path.is_dir() else "does not exist"
+            missing = "is a file" if self.path.exists() else "does not exist"
+            what = "is not a run folder (no recipe.yaml in it)" if self.path.is_dir() else missing
             raise RunError(f"{self.path} {what}; `pgtune train` makes one")
         return load_recipe(self.recipe_file)
 
@@ -155,11 +234,22 @@ class RunFolder:
 
     def keep_rows(self, path: Path, last_step: int) -> None:
         """Drop the rows after `last_step` from a log, so that a resumed run logs each step once."""
-        rows: Iterable[dict[str, Any]] = (row for row in read_rows(path) if row["step"] <= last_step)
+        with undamaged(path):
+            rows = [row for row in read_rows(path) if row["step"] <= last_step]
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def json_line(row: dict[str, Any]) -> str:
+    """A row of a JSON Lines file, in ASCII where it holds half of a character (a file name that is no UTF-8)."""
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(row, allow_nan=False)
+    return text + "\n"
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Append one JSON line and flush it."""
     with open(path, "a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json_line(row))

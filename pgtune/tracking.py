@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from pgtune.errors import ModelError
+from pgtune.errors import ModelError, RecipeError, TrainingError
 from pgtune.recipe import Recipe
 
 
@@ -91,20 +91,37 @@ class _TensorBoard(Tracker):
 
 
 def check(recipe: Recipe) -> None:
-    """That the tracker's package is installed.
+    """That the tracker's package is installed, and where it sends numbers away, that it is logged in.
 
     Raises:
-        ModelError: it is not.
+        ModelError: it is not installed.
+        RecipeError: it cannot log in.
     """
     name = recipe.tracking.to
     if name != "none" and importlib.util.find_spec(name) is None:
         raise ModelError(f"tracking: {name} is not installed; pip install 'pgtune[{name}]'")
+    if name == "wandb" and recipe.tracking.mode == "online":
+        import wandb
+
+        try:
+            wandb.login()
+        except wandb.errors.Error as error:
+            raise RecipeError(f"tracking: wandb: {error} (or set tracking.mode=offline)") from error
 
 
 def start(recipe: Recipe, folder: Path) -> Tracker:
-    """The tracker that the recipe names, writing its local files into the run folder."""
+    """The tracker that the recipe names, writing its local files into the run folder.
+
+    Raises:
+        TrainingError: it does not answer.
+    """
     if recipe.tracking.to == "wandb":
-        return _Wandb(recipe, folder)
+        import wandb
+
+        try:
+            return _Wandb(recipe, folder)
+        except wandb.errors.Error as error:
+            raise TrainingError(f"tracking: wandb: {error}; go on with --resume tracking.mode=offline") from error
     if recipe.tracking.to == "tensorboard":
         return _TensorBoard(folder)
     return Tracker()

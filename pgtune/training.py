@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
-import torch
-
 from pgtune import checkpoint, evaluation, tracking
 from pgtune.data import Examples
-from pgtune.errors import RunError, TrainingError
+from pgtune.errors import RunError
 from pgtune.job import Job, new_optimizer, open_job
 from pgtune.loop import evaluate_split, run_steps
+from pgtune.model import enough_memory
 from pgtune.processor import save_processor
 from pgtune.progress import say
 from pgtune.recipe import Recipe
-from pgtune.run_folder import RunFolder, write_folder, write_json
+from pgtune.run_folder import RunFolder, undamaged, write_folder, write_json
 from pgtune.saving import save_trained
 
 PACKAGES = ("pgtune", "torch", "transformers", "peft", "accelerate")
@@ -47,47 +47,48 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> d
         PgtuneError: of the kind that its message says; nothing is written unless training itself began.
     """
     folder = RunFolder(recipe.output_dir)
+    folder.check_place(recipe)
     folder.check_free(resume=resume, overwrite=overwrite)
-    if resume and not overwrite and folder.state == "finished":
+    if resume and folder.state == "finished":
         say(f"{folder.path}: this run is finished; nothing to do")
         return _finished_metrics(folder)
     going_on = resume and folder.state == "running" and folder.recipe_file.is_file()
     if going_on:
         _check_same_recipe(folder, recipe)
-    job = open_job(recipe, folder)
+    smaller = (
+        f"train.batch_size={max(1, recipe.train.batch_size // 2)} with train.gradient_accumulation_steps="
+        f"{recipe.train.gradient_accumulation_steps * 2}, train.gradient_checkpointing=true, or "
+        "model.quantization=nf4 with LoRA"
+    )
+    with enough_memory(smaller):
+        job = open_job(recipe, folder)
     facts = {"data": job.rows.fingerprint, "effective_batch": job.effective_batch}
     if going_on:
         _check_same_facts(folder, facts)
-    if job.main:
-        if not going_on:
-            folder.start(recipe, versions(), facts)
-        save_folder = folder.processor
-        write_folder(save_folder, lambda aside: save_processor(job.loaded.processor, aside))
-    job.accelerator.wait_for_everyone()
-    try:
+    with enough_memory(smaller), folder.claimed() if job.main else nullcontext():
+        if job.main:
+            folder.check_free(resume=resume, overwrite=overwrite)  # again: another may have been here meanwhile
+            if not going_on:
+                folder.start(recipe, versions(), facts)
+            write_folder(folder.processor, lambda aside: save_processor(job.loaded.processor, aside))
+        job.accelerator.wait_for_everyone()
         return _run(job)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"the device ran out of memory ({str(error).split('.')[0]}). What helps: train.batch_size="
-            f"{max(1, recipe.train.batch_size // 2)} with train.gradient_accumulation_steps="
-            f"{recipe.train.gradient_accumulation_steps * 2}, train.gradient_checkpointing=true, or "
-            "model.quantization=nf4 with LoRA"
-        ) from error
 
 
 def _check_same_facts(folder: RunFolder, facts: dict[str, Any]) -> None:
     before = folder.status()
-    if before["data"] != facts["data"]:
+    if before.get("data") != facts["data"]:
         raise RunError(f"{folder.path}: data.train has changed since the unfinished run was started; use --overwrite")
-    if before["effective_batch"] != facts["effective_batch"]:
+    if before.get("effective_batch") != facts["effective_batch"]:
         raise RunError(
-            f"{folder.path}: the unfinished run saw {before['effective_batch']} examples a step, now it would see "
+            f"{folder.path}: the unfinished run saw {before.get('effective_batch')} examples a step, now it would see "
             f"{facts['effective_batch']}: resume on as many processes as it was started with, or use --overwrite"
         )
 
 
 def _finished_metrics(folder: RunFolder) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    with undamaged(folder.metrics):
+        found: dict[str, Any] = json.loads(folder.metrics.read_text(encoding="utf-8"))
     return found
 
 
@@ -120,6 +121,7 @@ def _run(job: Job) -> dict[str, Any]:
         done = checkpoint.load(checkpoint.step_folder(folder.checkpoints, on_disk[-1]), trained, optimizer)["step"]
         say(f"going on after step {done} of {job.steps}")
     if job.main:
+        checkpoint.prune(folder.checkpoints, recipe.train.keep_checkpoints)
         folder.keep_rows(folder.log, done)
         folder.keep_rows(folder.validation_log, done)
     job.accelerator.wait_for_everyone()  # the others read what the first process writes
@@ -134,8 +136,8 @@ def _run(job: Job) -> dict[str, Any]:
     result = _evaluate_after(job, before, tracker, stopped)
     tracker.finish()
     if job.main:
-        folder.finish()
         before_file.unlink(missing_ok=True)
+        folder.finish()
     return result
 
 
@@ -151,7 +153,8 @@ def _evaluate_before(job: Job, file: Any) -> evaluation.Evaluation | None:
     if scored is None or not job.recipe.eval.before:
         return None
     if file.is_file():
-        return evaluation.read_evaluation(file)
+        with undamaged(file):
+            return evaluation.read_evaluation(file)
     before = evaluate_split(job, scored[1], "evaluate before")
     if job.main:
         say(f"before     {evaluation.summary_line(before)}")

@@ -49,7 +49,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             class Drawn:
                 def __init__(self, count=3, splits=None):
                     self.count = count
-                    if splits:
+                    if splits == "broken":
+                        self.splits = lambda source: 1 / 0
+                    elif splits:
                         self.splits = lambda source: splits
 
                 def rows(self, source, split):
@@ -133,6 +135,17 @@ def test_a_data_adapter_may_list_its_splits(project: Path) -> None:
         ({"out": "set/a.png/out.jsonl"}, DataError, "out.jsonl: cannot be written"),
         ({"source": "empty"}, DataError, "empty: no splits in this folder"),
         ({"source": "nowhere"}, DataError, "nowhere: no such file or folder"),
+        ({"source": ""}, DataError, "the source is empty"),
+        (
+            {"adapter_name": "my_drawn:Drawn", "adapter_args": {"splits": "broken"}},
+            AdapterError,
+            "set: listing the splits, data adapter Drawn raised ZeroDivisionError",
+        ),
+        (
+            {"adapter_name": "my_drawn:Drawn", "adapter_args": {"splits": [1]}},
+            AdapterError,
+            "set: listing the splits, data adapter Drawn must give names, one or more, got list [1]",
+        ),
         ({"source": "bad"}, DataError, "bad/train.jsonl, row 1: is not JSON"),
         ({"split": "test"}, DataError, "set: no split 'test' in this folder; it has train, valid"),
         ({"limit": 0}, DataError, "limit = 0: expected 1 or more"),

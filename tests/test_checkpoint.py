@@ -73,5 +73,11 @@ def test_the_newest_are_kept(tmp_path):
     assert checkpoint.steps_on_disk(tmp_path) == [2, 9, 10, 100]
     checkpoint.prune(tmp_path, 2)
     assert checkpoint.steps_on_disk(tmp_path) == [10, 100]
-    assert (tmp_path / "best").is_dir()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"best", "step-000010", "step-000100"}, "no rest of a crash"
     assert checkpoint.steps_on_disk(tmp_path / "none") == []
+    checkpoint.prune(tmp_path / "none", 2)
+    state = checkpoint.step_folder(tmp_path, 100) / checkpoint.STATE
+    for content in ("{", "[]", "{}", '{"step": null}'):
+        state.write_text(content)
+        with pytest.raises(RunError, match="the checkpoint cannot be read"):
+            checkpoint.load(state.parent, dict(layers.named_parameters()), optimizer)

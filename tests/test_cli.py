@@ -1,8 +1,12 @@
 """The command line: verbs, exit codes, what goes to standard output, and that light verbs stay light."""
 
+import errno
+import io
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -286,3 +290,47 @@ def test_python_m_pgtune_and_a_reader_that_goes_away() -> None:
     assert writer.stderr.read() == b""
     assert writer.wait(timeout=120) == 1
     writer.stderr.close()
+
+
+def test_closed_streams_and_foreign_encodings(monkeypatch: Any, capsys: Any) -> None:
+    words = ("validate", "mine.yaml", "output_dir=runs/雪")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        patched.setattr(sys, "stderr", None)
+        assert exit_code(*words) == 0
+        assert exit_code("validate", "no.yaml") == 2
+        for stream in (sys.stdout, sys.stderr):
+            stream.close()
+    written = []
+    for more in ((), ("--json",)):
+        ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", ascii_only)
+            assert exit_code(*words, *more) == 0
+        ascii_only.seek(0)
+        written.append(ascii_only.read())
+    assert r"runs/\u96ea" in written[0]
+    assert json.loads(written[1])["recipe"]["output_dir"] == "runs/雪"
+    assert capsys.readouterr().err == ""
+
+
+def test_what_the_machine_refuses_is_one_line(monkeypatch: Any, capsys: Any) -> None:
+    for words in (["x" * 5000], ["mine.yaml", f"model.base={'x' * 5000}"], ["mine.yaml", f"data.train={'x' * 5000}"]):
+        assert exit_code("validate", *words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+
+    def train(recipe: Any, **options: bool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/mine/log.jsonl")
+
+    stand_in(monkeypatch, "pgtune.training", train=train)
+    assert exit_code("train", "mine.yaml") == 1
+    assert capsys.readouterr().err == "error: runs/mine/log.jsonl: No space left on device\n"
+
+
+def test_a_recipe_may_come_through_a_pipe() -> None:
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=lambda: Path("pipe").write_text(Path("mine.yaml").read_text()))
+    writer.start()
+    assert exit_code("validate", "pipe") == 0
+    writer.join()

@@ -455,3 +455,18 @@ def test_text_for_a_prediction_is_checked_by_the_same_rules() -> None:
     check_text("prefix", "detect cat <loc0001>")
     with pytest.raises(DataError, match="prefix holds <eos>"):
         check_text("prefix", "<eos>")
+
+
+def test_a_data_adapter_that_wants_to_leave_does_not_end_the_program(folder: Path) -> None:
+    def leaving(one: Any) -> Example:
+        raise SystemExit(0)
+
+    (folder / "train.jsonl").write_bytes(GOOD)
+    with pytest.raises(AdapterError, match="data adapter leaving raised SystemExit: 0"):
+        read(adapter=leaving)
+
+
+def test_a_limit_below_one_is_refused(folder: Path) -> None:
+    (folder / "train.jsonl").write_bytes(GOOD)
+    with pytest.raises(DataError, match="limit = 0: expected 1 or more examples"):
+        read(limit=0)

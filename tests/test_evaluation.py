@@ -101,3 +101,27 @@ def test_pictures_made_on_demand_lie_where_the_rows_say(small_bases, tmp_path, m
             assert folder.resolve() in first.parents
             with Image.open(first) as picture:
                 assert picture.getpixel((0, 0)) == (40 * number, 0, 0)
+
+
+@pytest.mark.parametrize("split", ["../adapter", "..", "/tmp/x", "", "a/b"])
+def test_a_split_cannot_name_another_folder(run, data, split):
+    before = snapshot(run)
+    for source in (None, str(data / "test.jsonl")):
+        with pytest.raises(RunError, match="is not the name of a split"):
+            evaluate(run, split=split, source=source)
+    assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("split", ["adapter", "root", "copy"])
+def test_other_keys_of_data_are_no_splits(run, split):
+    with pytest.raises(RunError, match=f"the recipe has no data.{split}; it has train, test"):
+        evaluate(run, split=split)
+
+
+def test_arguments_out_of_range_are_named(run, data):
+    with pytest.raises(RunError, match="source: expected a file or folder"):
+        evaluate(run, source="")
+    with pytest.raises(DataError, match="limit = 0: expected 1 or more"):
+        evaluate(run, limit=0)
+    with pytest.raises(DataError, match="batch_size = -1: expected 1 or more"):
+        evaluate(run, source=data / "test.jsonl", limit=1, batch_size=-1)

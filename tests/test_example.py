@@ -120,11 +120,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         encoding="utf-8",
     )
     (tmp_path / "my_broken.py").write_text("1 / 0\n", encoding="utf-8")
+    (tmp_path / "my_script.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
     (tmp_path / "my_importer.py").write_text("import surely_not_installed\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
-    for name in ("my_receipts", "my_broken", "my_importer"):
+    for name in ("my_receipts", "my_broken", "my_importer", "my_script"):
         sys.modules.pop(name, None)
 
 
@@ -167,6 +168,9 @@ def test_an_entry_point_is_found(project: Path, monkeypatch: pytest.MonkeyPatch)
         ("my_receipts:", {}, ["no attribute ''"]),
         ("my_receipts:value", {}, ["must be a class or function", "int 3"]),
         ("my_broken:X", {}, ["importing my_broken", "ZeroDivisionError"]),
+        ("my_script:X", {}, ["importing my_script", "SystemExit: 0"]),
+        ("my_receipts:value.deeper", {}, ["3 has no attribute 'deeper'"]),
+        ("builtins:dict", {}, ["must give a callable", "dict {}"]),
         ("my_importer:X", {}, ["importing my_importer", "surely_not_installed"]),
         ("my_receipts:broken", {}, ["must give a callable", "int 3"]),
         ("my_receipts:picky", {}, ["data.adapter_args: the codebook is missing"]),

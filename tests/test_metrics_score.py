@@ -160,6 +160,7 @@ def test_score_file(tmp_path: Path) -> None:
         ('["a"]', "expected an object with the keys prediction and references, found a list"),
         ("null", "expected an object .*, found null"),
         ('{"references": ["a"]}', "the key 'prediction' is missing; found 'references'"),
+        ('{"prediction": "a", "references": ["a"], "prediction": ""}', "not JSON: the key 'prediction' is there twice"),
         ('{"prediction": "a", "reference": ["a"]}', "the key 'references' is missing; found 'prediction', 'reference'"),
         ("{}", "the key 'prediction' is missing; found no key"),
         ('{"prediction": null, "references": ["a"]}', "'prediction' must be text, found null"),
@@ -209,3 +210,7 @@ def test_too_few_references_for_the_metric_name_the_row(tmp_path: Path) -> None:
     path.write_text('{"prediction": "a", "references": ["a", "b"]}\n\n' + GOOD)
     with pytest.raises(DataError, match=r"mine\.jsonl, row 3: vqav2 needs at least 2 references, found 1"):
         score_file("vqav2", path)
+
+
+def test_confidence_may_come_close_to_one() -> None:
+    assert wilson_interval(5, 10, 0.9999999999999999)[0] < wilson_interval(5, 10, 0.999)[0]

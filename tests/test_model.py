@@ -10,10 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pgtune.collate import Collator
-from pgtune.errors import HubError, ModelError, RecipeError
+from pgtune.errors import HubError, ModelError, RecipeError, TrainingError
 from pgtune.forward import hidden_states
 from pgtune.methods import prepare
-from pgtune.model import choose_attention, choose_dtype, choose_mixed_precision, load_base, load_config
+from pgtune.model import (
+    choose_attention,
+    choose_dtype,
+    choose_mixed_precision,
+    enough_memory,
+    load_base,
+    load_config,
+)
 from pgtune.selftests import examples
 from pgtune.settings import LoraSettings, ModelSettings
 
@@ -345,3 +352,72 @@ def test_nf4_gradients_are_those_of_the_dequantised_weights(base):
     quantised, wanted = gradients(loaded), gradients(plain)
     for name, gradient in wanted.items():
         assert torch.allclose(quantised[name], gradient, rtol=1e-3, atol=1e-4), name
+
+
+# ---- folders in which something is odd
+
+
+def change_config(folder, change):
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    change(config)
+    file.write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config.update(text_config="x"),
+        lambda config: config.update(model_type=["x"]),
+        lambda config: config["vision_config"].update(patch_size=0),
+        lambda config: config["text_config"].update(hidden_size="x"),
+        lambda config: config.update(dtype="x"),
+    ],
+)
+def test_whatever_the_libraries_raise_on_a_damaged_config_is_an_error_with_the_folder(copy, change):
+    change_config(copy, change)
+    with pytest.raises(ModelError, match=r"the folder .* cannot be loaded: "):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("tokenizer.json", "{}"), ("tokenizer_config.json", "[]"), ("config.json", "null")]
+)
+def test_json_of_another_shape_is_an_error_with_the_folder(copy, name, content):
+    (copy / name).write_text(content)
+    with pytest.raises(ModelError, match=r"the folder .* cannot be loaded: \w+Error"):
+        load(copy)
+
+
+def test_code_of_the_checkpoint_is_never_run_nor_asked_about(copy, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    change_config(copy, lambda config: config.update(model_type="odd", auto_map={"AutoConfig": "odd.Config"}))
+    with pytest.raises(ModelError, match=r"contains custom code"):
+        load(copy)
+
+
+def test_weights_that_the_config_has_no_layer_for_are_not_dropped(copy):
+    change_config(copy, lambda config: config["vision_config"].update(num_hidden_layers=1))
+    with pytest.raises(ModelError, match=r"holds 16 weights of layers that its config.json has not, such as .*ers.1"):
+        load(copy)
+
+
+def test_a_checkpoint_that_is_stored_quantised_is_refused(copy):
+    change_config(copy, lambda config: config.update(quantization_config={"quant_method": "bitsandbytes"}))
+    with pytest.raises(ModelError, match="is stored quantised"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no room"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_memory_that_runs_out_says_what_helps(error):
+    with pytest.raises(TrainingError, match=r"ran out of memory .* What helps: less"), enough_memory("less"):
+        raise error
+    with pytest.raises(RuntimeError, match=r"^a bug$"), enough_memory("less"):
+        raise RuntimeError("a bug")

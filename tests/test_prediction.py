@@ -9,7 +9,7 @@ import shutil
 import pytest
 from conftest import read_jsonl, recipe_for, write_rows
 
-from pgtune import prediction, train
+from pgtune import load, prediction, train
 from pgtune.errors import DataError, RecipeError, RunError
 from pgtune.prediction import predict
 
@@ -173,3 +173,66 @@ def test_rows_are_json(run, folder, tmp_path):
     predict(run, input=str(folder), prefix="what?", out=tmp_path / "out.jsonl")
     for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines():
         json.loads(line)
+
+
+def test_a_csv_of_something_else_is_not_overwritten(run, folder, tmp_path):
+    out = tmp_path / "labels.csv"
+    out.write_text("image,label\n0.png,cat\n")
+    with pytest.raises(DataError, match="exists and does not hold predictions"):
+        predict(run, input=str(folder), prefix="what?", out=out)
+    assert out.read_text() == "image,label\n0.png,cat\n"
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_a_csv_is_gone_on_with_too(run, folder, tmp_path, decoded):
+    out = tmp_path / "out.csv"
+    (folder / "2.png").write_bytes(b"")
+    predict(run, input=str(folder), prefix="what?", out=out)
+    assert predict(run, input=str(folder), prefix="what?", out=out)["skipped"] == 4
+    assert decoded == [5, 1]
+    predict(run, input=str(folder / "0.png"), prefix="and now?", out=out)
+    with open(out, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prefix"] for row in rows] == ["what?"] * 4 + ["and now?"], "the row with an error was not asked again"
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(run, folder, tmp_path):
+    for name in ("out.csv", "out.jsonl"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(RecipeError, match=f"{name}: is a folder"):
+            predict(run, input=str(folder), prefix="x", out=tmp_path / name)
+    with pytest.raises(RecipeError, match="--input is empty"):
+        predict(run, input="", prefix="x", out=tmp_path / "o.jsonl")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_half_characters_are_rows_with_an_error(run, folder, tmp_path, ending):
+    rows = [("0.png", "\ud800"), ("\udcff.png", "x"), ("1.png", "x")]
+    write_rows(folder / "rows.jsonl", [{"image": image, "prefix": prefix} for image, prefix in rows])
+    result = predict(run, input=str(folder / "rows.jsonl"), out=tmp_path / f"out.{ending}")
+    assert (result["rows"], result["errors"]) == (3, 2)
+    with pytest.raises(DataError, match="half of a character"):
+        predict(run, images=[str(folder / "0.png")], prefix="\udcff")
+
+
+def test_the_same_question_twice_keeps_each_its_own_references(run, folder, tmp_path):
+    rows = [{"image": "0.png", "prefix": "x"}, {"image": "0.png", "prefix": "x", "suffix": "b"}]
+    write_rows(folder / "rows.jsonl", rows)
+    predict(run, input=str(folder / "rows.jsonl"), out=tmp_path / "out.jsonl")
+    first, second = read_jsonl(tmp_path / "out.jsonl")
+    assert "references" not in first
+    assert second["references"] == ["b"]
+
+
+def test_what_load_gives_checks_what_it_is_asked(run, pictures):
+    loaded = load(run)
+    for images, prefix, words in (
+        ([], "x", "images is empty"),
+        (None, "x", "an image must be a path, a PIL image or a callable"),
+        (pictures[0], None, "prefix must be text"),
+        (pictures[0], "<image>", "prefix holds <image>"),
+    ):
+        with pytest.raises(DataError, match=words):
+            loaded.predict(images, prefix)
+    with pytest.raises(DataError, match="max_new_tokens = -1: expected 1 or more"):
+        loaded.predict(pictures[0], "x", max_new_tokens=-1)

@@ -10,7 +10,7 @@ from pgtune.collate import Collator, prefix_lm_mask
 from pgtune.errors import TrainingError
 from pgtune.example import Example
 from pgtune.methods import prepare
-from pgtune.probes import check_first_batch, probe_prefix_lm
+from pgtune.probes import LeakProbe, check_first_batch, probe_prefix_lm
 from pgtune.selftests import examples, picture
 from pgtune.settings import LoraSettings
 
@@ -133,3 +133,9 @@ def test_the_mode_is_left_as_it_was(bench):
     loaded.model.train()
     check_first_batch(loaded.paligemma, batch, loaded.attention)
     assert loaded.model.training
+
+
+def test_noise_of_the_device_is_no_leak_and_no_effect():
+    assert LeakProbe(leak=0.02, prefix_effect=1.0, tolerance=1e-3, noise=0.01).passed
+    assert not LeakProbe(leak=0.03, prefix_effect=1.0, tolerance=1e-3, noise=0.01).passed
+    assert not LeakProbe(leak=0.0, prefix_effect=0.02, tolerance=1e-3, noise=0.01).passed

@@ -310,6 +310,7 @@ BAD_OVERRIDES = {
     "nothing": (["output_dir="], "output_dir: expected text that is not empty, not null"),
     "wrong": (["train.batch_size=0"], "train.batch_size: expected an integer of 1 or more, not 0"),
     "repeated": (["data.adapter_args={a: 1, a: 2}"], "data.adapter_args.a: repeated key"),
+    "deep": (["data.adapter_args.x=" + "[" * 3000], "data.adapter_args.x: too many brackets inside one another"),
 }
 
 
@@ -330,6 +331,23 @@ def test_shipped_recipes_are_read_and_written_back(write: Any, name: str) -> Non
     assert load_recipe(write(recipe.to_yaml() + "versions: {torch: '2'}\n")) == recipe
     # A plain YAML reader sees the same values.
     assert yaml.safe_load(recipe.to_yaml()) == recipe.model_dump(mode="json")
+
+
+def test_a_mapping_may_hold_paths_but_no_other_keys_than_text() -> None:
+    assert load_recipe({**good(), "output_dir": Path("runs") / "x"}).output_dir == str(Path("runs/x"))
+    with pytest.raises(RecipeError, match="recipe: at the top: a key that is not text: 1"):
+        load_recipe({**good(), 1: 2})
+    with pytest.raises(RecipeError, match="recipe: data: a key that is not text: None"):
+        load_recipe({**good(), "data": {None: "x"}})
+
+
+def test_nesting_without_end_is_refused() -> None:
+    with pytest.raises(RecipeError, match="too many levels inside one another"):
+        load_recipe(good(), [".".join("a" * 5000) + "=1"])
+    around: dict[str, Any] = {}
+    around["x"] = around
+    with pytest.raises(RecipeError, match="too many levels inside one another"):
+        load_recipe(around)
 
 
 def test_reading_does_not_change_the_mapping_given() -> None:
@@ -404,6 +422,10 @@ PREFLIGHT = {
     "source": (["data.train=trian.jsonl"], ["data.train: trian.jsonl", "did you mean 'train.jsonl'?"]),
     "split": (["data.test=empty"], ["data.test: empty", "no split 'test'"]),
     "output": (["output_dir=train.jsonl"], ["output_dir: train.jsonl is a file"]),
+    "output below a file": (["output_dir=train.jsonl/run"], ["output_dir: ", "train.jsonl is a file"]),
+    "output at a broken link": (["output_dir=link/run"], ["output_dir: ", "is a symbolic link that leads nowhere"]),
+    "output around the data": (["output_dir=."], ["output_dir: . holds data.train", "a new run empties its folder"]),
+    "output around the base": (["model.base=model", "output_dir=model"], ["output_dir: model holds model.base"]),
     "several": (["model.base=tinyy", "data.test=nope", "output_dir=train.jsonl"], ["mine: 3 problems"]),
 }
 
@@ -419,6 +441,7 @@ def workplace(tmp_path: Path, monkeypatch: Any) -> None:
     Path("empty").mkdir()
     Path("model").mkdir()
     Path("model/config.json").write_text("{}")
+    Path("link").symlink_to("nowhere")
 
 
 @pytest.mark.usefixtures("workplace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,51 @@ def test_states(tmp_path):
     assert folder.state == "running"
     folder.finish()
     assert folder.state == "finished"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"state": 5}', '{"state": "done"}', '{"status": "running"}'])
+def test_another_programs_status_does_not_make_a_run(tmp_path, content):
+    folder = RunFolder(tmp_path)
+    folder.status_file.write_text(content)
+    (tmp_path / "precious.txt").write_text("")
+    for more in ({"resume": False, "overwrite": True}, {"resume": True, "overwrite": False}):
+        with pytest.raises(RunError, match="exists and is not a run folder"):
+            folder.check_free(**more)
+
+
+def test_going_on_and_starting_anew_contradict_each_other(tmp_path):
+    with pytest.raises(RunError, match="give one of them"):
+        RunFolder(tmp_path).check_free(resume=True, overwrite=True)
+
+
+def test_a_crash_before_the_first_file_leaves_nothing_that_counts(tmp_path):
+    (tmp_path / ".status.json.part").write_text("{")
+    assert RunFolder(tmp_path).state == "absent"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_two_trainings_do_not_write_into_one_folder(tmp_path):
+    folder = tmp_path / "run"
+    second = RunFolder(folder).claimed()
+    with RunFolder(folder).claimed(), pytest.raises(RunError, match="another training is writing into"):
+        second.__enter__()
+    with RunFolder(folder).claimed():
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be made: Not a directory"), RunFolder(tmp_path / "file" / "x").claimed():
+        pass
+
+
+def test_a_damaged_log_is_named(tmp_path):
+    folder = RunFolder(tmp_path)
+    for content in ("x\n", "[1]\n", "{}\n"):
+        folder.log.write_text(content)
+        with pytest.raises(RunError, match=r"log.jsonl: damaged .* start anew with --overwrite"):
+            folder.keep_rows(folder.log, 1)
+
+
+def test_a_row_with_half_a_character_is_written(tmp_path):
+    append_row(tmp_path / "rows.jsonl", {"image": "a\udcff.png"})
+    append_row(tmp_path / "rows.jsonl", {"image": "é.png"})
+    assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == '{"image": "a\\udcff.png"}\n{"image": "é.png"}\n'
+    assert read_rows(tmp_path / "rows.jsonl") == [{"image": "a\udcff.png"}, {"image": "é.png"}]

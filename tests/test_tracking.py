@@ -9,7 +9,7 @@ import pytest
 from conftest import losses, read_jsonl, recipe_for, rows_of, write_rows
 
 from pgtune import train
-from pgtune.errors import ModelError
+from pgtune.errors import ModelError, RecipeError, TrainingError
 
 SECRET = "zebra crossing"
 
@@ -98,3 +98,28 @@ def test_no_tracker_writes_nothing(recipe, tmp_path):
     train(recipe())
     assert not (tmp_path / "run" / "wandb").exists()
     assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_wandb_without_a_key_shows_before_anything_is_written(recipe, offline, tmp_path, monkeypatch):
+    import wandb
+
+    def login():
+        raise wandb.errors.UsageError("No API key configured.")
+
+    monkeypatch.setattr(wandb, "login", login)
+    with pytest.raises(RecipeError, match=r"tracking: wandb: No API key configured. .*tracking.mode=offline"):
+        train(recipe("tracking.to=wandb"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_wandb_that_does_not_answer_can_be_gone_on_without(recipe, offline, tmp_path, monkeypatch):
+    import wandb
+
+    def silent(**_):
+        raise wandb.errors.CommError("timed out")
+
+    monkeypatch.setattr(wandb, "login", lambda: True)
+    monkeypatch.setattr(wandb, "init", silent)
+    with pytest.raises(TrainingError, match=r"tracking: wandb: timed out; go on with --resume tracking.mode=offline"):
+        train(recipe("tracking.to=wandb"))
+    train(recipe("tracking=none"), resume=True)

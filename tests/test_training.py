@@ -673,3 +673,68 @@ def test_resuming_after_a_look_at_validation(small_bases, data, tmp_path, monkey
     assert (tmp_path / "a" / "validation.jsonl").read_text() == (tmp_path / "b" / "validation.jsonl").read_text()
     one, two = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+# ---- what a careless user does
+
+
+def test_weights_that_a_last_step_broke_are_not_kept(small_bases, data, tmp_path):
+    """Without a rate to divide by, LoRA's first step is 0 / 0: loss and gradient are finite, the weights are not."""
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"step 1: .*lora_A.* is no longer finite"):
+        train(recipe_for(small_bases["paligemma2"], data, run, "train.max_steps=1", "train.epsilon=1e-300"))
+    assert not list(run.rglob("*.safetensors"))
+
+
+def test_steps_without_number_cost_no_memory(small_bases, data, tmp_path, monkeypatch):
+    def enough(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "append_row", enough)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe_for(small_bases["paligemma"], data, tmp_path / "run", f"train.max_steps={10**12}"))
+
+
+def test_more_than_the_model_can_read_is_refused_by_row(small_bases, pictures, tmp_path):
+    rows = rows_of(pictures, 2)
+    write_rows(tmp_path / "train.jsonl", [rows[0], {**rows[1], "suffix": "x " * 9000}])
+    with pytest.raises(DataError, match=r"train.jsonl:2: 4 image tokens and \d+ of text are more than the 8192 that"):
+        train(recipe_for(small_bases["paligemma"], tmp_path, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten_by_what_reads_from_it(small_bases, data, tmp_path):
+    run = tmp_path / "run"
+    train(recipe_for(small_bases["paligemma"], data, run, "train.max_steps=1", lora=None))
+    before = weights(run)
+    shutil.copy(data / "train.jsonl", run / "train.jsonl")
+    for base, source in ((run / "model", data), (small_bases["paligemma"], run)):
+        with pytest.raises(RunError, match=r"holds (model.base|data.train) .* name another"):
+            train(recipe_for(base, source, run), overwrite=True)
+    assert weights(run).keys() == before.keys()
+
+
+def test_a_folder_that_another_training_holds_is_left_alone(small_bases, data, tmp_path):
+    recipe = recipe_for(small_bases["paligemma"], data, tmp_path / "run", "train.max_steps=1")
+    with training.RunFolder(tmp_path / "run").claimed(), pytest.raises(RunError, match="another training is writing"):
+        train(recipe)
+    assert list((tmp_path / "run").iterdir()) == []
+    train(recipe)
+
+
+@pytest.mark.parametrize("name", ["before.json", "log.jsonl", "checkpoints/step-000001/state.json"])
+def test_a_damaged_file_of_an_unfinished_run_is_named(small_bases, data, tmp_path, name):
+    run = tmp_path / "run"
+    recipe = recipe_for(small_bases["paligemma"], data, run, "train.max_steps=1", f"data.test={data / 'test.jsonl'}")
+    train(recipe)
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps({**status, "state": "running"}))
+    (run / name).write_text("[1]\n")
+    with pytest.raises(RunError, match=r"(damaged|cannot be read)"):
+        train(recipe, resume=True)
+
+
+def test_a_metric_that_does_not_suit_the_references_names_the_row(small_bases, data, tmp_path):
+    test = f"data.test={data / 'test.jsonl'}"
+    with pytest.raises(DataError, match=r"test.jsonl:1: vqav2 needs at least 2 references"):
+        train(recipe_for(small_bases["paligemma"], data, tmp_path / "run", test, "eval.metrics=[vqav2]"))

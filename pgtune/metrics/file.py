@@ -53,7 +53,7 @@ def _row(line: bytes, where: str) -> tuple[str, list[str]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 text (byte {error.start + 1} is 0x{line[error.start]:02x})") from None
     try:
-        row = json.loads(text, parse_constant=_refuse_constant)
+        row = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON: {error}; the line begins {text.strip()[:40]!r}") from None
     if not isinstance(row, dict):
@@ -73,6 +73,14 @@ def _row(line: bytes, where: str) -> tuple[str, list[str]]:
         if not isinstance(reference, str):
             raise DataError(f"{where}: 'references[{place}]' must be text, found {_kind(reference)}")
     return prediction, references
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"the key {key!r} is there twice")
+    return dict(pairs)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -116,7 +116,7 @@ def ratio_of(counts: Callable[[str, Sequence[str]], tuple[float, float]]) -> Met
 
 def wilson_interval(right: int, n: int, confidence: float) -> tuple[float, float]:
     """Wilson's score interval of ``right`` out of ``n`` > 0: honest for few examples and near 0 and 1."""
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = -NormalDist().inv_cdf((1 - confidence) / 2)
     rate = right / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))

@@ -72,11 +72,14 @@ for `detect`, the right labels in the right order, each box overlapping by half 
 
 ## What it cannot prove
 
-It has never seen a photograph, knows no language beyond a few hundred phrases, and no facts. It is there to show that
-layout, mask, loss, LoRA, quantisation, saving and decoding work. It says nothing about the scores, the memory or the
-best learning rate of the 3B, 10B or 28B checkpoints, and {resolution} pixels are too few for documents. Where the
-table is low (counting shapes, reading a value off a bar, more than four digits) it guesses. `<seg>` tokens exist but
-were never trained.
+It has never seen a photograph, knows no language beyond a few hundred phrases, and no facts. It shows that the
+layout, the mask, the loss, LoRA, quantisation, saving and decoding work, and that what it knows carries over where
+there is something to carry: asked for the number in a picture in words it never met (400 pictures, 200 steps of LoRA,
+200 unseen pictures), it went from 36 % to 99 % right, and random weights of the same shape stayed at 0 %. On the
+satellite pictures of the quickstart, which look like nothing it has seen, random weights got as far as it did (both
+68 %): that score shows that training works, not that this base helps. It says nothing about the scores, the memory or
+the best learning rate of the 3B, 10B or 28B checkpoints, and {resolution} pixels are too few for documents.
+`<seg>` tokens exist but were never trained.
 """
 
 
