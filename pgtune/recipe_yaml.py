@@ -17,6 +17,9 @@ __all__ = ["Document", "KeyPath", "parse"]
 
 KeyPath = tuple[str | int, ...]
 
+MOST_VALUES = 100_000
+"""How many values a recipe may hold, aliases followed."""
+
 _PREFIX = "tag:yaml.org,2002:"
 _CORE = (
     ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
@@ -65,6 +68,8 @@ def parse(text: str) -> Document:
 
 def _convert(node: yaml.Node, path: KeyPath, document: Document, above: tuple[yaml.Node, ...]) -> Any:
     document.lines.setdefault(path, node.start_mark.line + 1)
+    if len(document.lines) > MOST_VALUES:
+        raise yaml.YAMLError(f"more than {MOST_VALUES:,} values (aliases of aliases multiply)")
     if any(node is outer for outer in above):
         document.faults.append((path, node.start_mark.line + 1, "an alias that contains itself"))
         return None

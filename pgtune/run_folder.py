@@ -11,12 +11,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,18 @@ if sys.platform != "win32":
 def write_text(path: Path, text: str) -> None:
     """Write aside, flush to disk, rename: a reader sees the old file or the new one."""
     aside = path.with_name(f".{path.name}.part")
-    with open(aside, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with open(aside, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:  # which says no name
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -51,7 +59,14 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir(parents=True)
-    fill(aside)
+    try:
+        fill(aside)
+    except Exception as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error):  # the libraries written in Rust have errors of their own for it
+            raise OSError(errno.ENOSPC, full, str(path)) from error
+        raise
     for file in aside.rglob("*"):
         if file.is_file():
             with open(file, "rb+") as written:

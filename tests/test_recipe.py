@@ -97,6 +97,10 @@ FILES = {
     "two documents": (b"seed: 1\n---\nseed: 2\n", ["line 2", "not valid YAML"]),
     "undefined alias": (b"seed: *x\n", ["line 1", "undefined alias"]),
     "an alias of itself": (b"data: &x {adapter_args: *x}\n", ["line 1", "contains itself"]),
+    "aliases that multiply": (
+        b"a0: &a0 [1]\n" + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (i, i, i - 1, i - 1) for i in range(1, 40)),
+        ["not valid YAML: more than 100,000 values"],
+    ),
     "python tag": (b"seed: !!python/object/apply:os.getcwd []\n", ["line 1: seed", "!!python/object/apply:os.getcwd"]),
     "wrong tag": (b"seed: !!int x\n", ["line 1: seed", "!!int", "'x'"]),
     "a key that is a number": (b"seed: 0\n1: 2\n", ["line 2", "not text: 1"]),

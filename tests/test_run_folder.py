@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -275,3 +276,20 @@ def test_a_row_with_half_a_character_is_written(tmp_path):
     append_row(tmp_path / "rows.jsonl", {"image": "é.png"})
     assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == '{"image": "a\\udcff.png"}\n{"image": "é.png"}\n'
     assert read_rows(tmp_path / "rows.jsonl") == [{"image": "a\udcff.png"}, {"image": "é.png"}]
+
+
+def test_a_full_disk_is_named_and_leaves_no_part(tmp_path, monkeypatch):
+    def full(aside):
+        (aside / "a").write_text("half")
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match=r"No space left on device: .*adapter"):
+        write_folder(tmp_path / "adapter", full)
+
+    def sync(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics.json"):
+        write_json(tmp_path / "metrics.json", {})
+    assert list(tmp_path.iterdir()) == []
