@@ -215,7 +215,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a finished run on a split of its recipe, or on another source read by the same adapter.
 
-    Writes `evaluations/<split>/` in the run folder and leaves the run's own files alone.
+    Writes `evaluations/<split>/` in the run folder (with the name of another source, and `first-N`, behind it) and
+    leaves the run's own files alone.
 
     Args:
         split: train, validation or test; the name of the split in `source` where that is given.
@@ -263,8 +264,10 @@ def evaluate(
         "split": split,
         "source": chosen.source,
     }
-    target = folder.path / "evaluations" / split
-    title = f"{split}: {summary_line(evaluation)}"
+    other = [re.sub(r"[^\w.-]", "_", Path(chosen.source).stem)] if source is not None else []
+    name = "-".join([split, *other, *([f"first-{limit}"] if limit else [])])
+    target = folder.path / "evaluations" / name
+    title = f"{name}: {summary_line(evaluation)}"
 
     def fill(aside: Path) -> None:
         write_predictions(aside, evaluation, examples, title=title, home=target)

@@ -49,7 +49,7 @@ def load_run(folder: RunFolder, recipe: Recipe) -> Loaded:
     return loaded
 
 
-@dataclass
+@dataclass(repr=False)
 class FineTuned:
     """A trained model that answers."""
 
@@ -57,6 +57,9 @@ class FineTuned:
     collator: Collator
     max_new_tokens: int
     num_beams: int = 1
+
+    def __repr__(self) -> str:
+        return f"FineTuned({self.loaded.base}, {self.loaded.dtype}, attention {self.loaded.attention})"
 
     def predict(
         self, images: ImageSource | Sequence[ImageSource], prefix: str, max_new_tokens: int | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,15 @@ def prepare(
     return loaded
 
 
+@contextmanager
+def _without_known_warnings() -> Iterator[None]:
+    """PEFT asks transformers 5 for an attribute by its old name, and only warns of missing keys, an error of ours."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "Found missing adapter keys")
+        yield
+
+
 def _attach_lora(model: nn.Module, lora: LoraSettings, loaded: Loaded, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -75,7 +86,8 @@ def _attach_lora(model: nn.Module, lora: LoraSettings, loaded: Loaded, seed: int
         use_rslora=lora.use_rslora,
         modules_to_save=[parts.PARTS[part].removeprefix("model.") for part in loaded.trained_parts] or None,
     )
-    wrapped = get_peft_model(model, config)
+    with _without_known_warnings():
+        wrapped = get_peft_model(model, config)
     parts.check_same_modules("lora.targets", loaded.lora_modules, wrapped.targeted_module_names)
     return wrapped
 
@@ -90,8 +102,7 @@ def load_trained(loaded: Loaded, adapter: Path) -> Loaded:
 
     try:
         weights = load_file(adapter / "adapter_model.safetensors")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
+        with _without_known_warnings():
             trained: Any = PeftModel.from_pretrained(loaded.model, str(adapter))
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{adapter}: the adapter cannot be loaded onto {loaded.base}: {str(error)[:300]}") from error

@@ -21,7 +21,7 @@ from pgtune.sources import read_rows as read_source_rows
 
 IMAGE_SUFFIXES = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 ANSWER = ("prediction", "mean_log_probability", "error")
-COLUMNS = ("image", "prefix", *ANSWER)
+COLUMNS = ("image", "prefix", *ANSWER, "run")
 
 
 def predict(
@@ -67,7 +67,13 @@ def predict(
         raise RecipeError(f"predict: --out {target}: is a folder; expected the name of the file to write")
     # A CSV is written at the end from these rows, so that one path goes on after a stop.
     journal = target.with_name(f".{target.name}.rows.jsonl") if target and target.suffix == ".csv" else target
+    identity = folder.identity()
     known = _known(target, journal)
+    if others := {row["run"] for row in known.values()} - {identity}:
+        raise RecipeError(
+            f"predict: --out {target}: holds answers of another run ({', '.join(sorted(others))}; {run} is "
+            f"{identity}); name another file"
+        )
     todo = [row for row in asked if _key(row) not in known]
     if known:
         say(f"{len(asked) - len(todo)} of {len(asked)} are in {target} already")
@@ -86,8 +92,9 @@ def predict(
         (row,) = found
         if "error" in row:
             raise DataError(row["error"])
-        return row
-    answers = {_key(row): {name: row[name] for name in ANSWER if name in row} for row in (*known.values(), *found)}
+        return {name: value for name, value in row.items() if name != "run"}
+    answered = (*known.values(), *found)
+    answers = {_key(row): {name: row[name] for name in (*ANSWER, "run") if name in row} for row in answered}
     asked_keys = {_key(row) for row in asked}
     # The same question twice keeps each its own references.
     rows = [{**known.get(_key(row), {}), **row, **answers[_key(row)]} for row in asked]
@@ -114,7 +121,7 @@ def _known(target: Path | None, journal: Path | None) -> dict[str, dict[str, Any
         rows = [] if journal == target else _csv_rows(target)
         rows += [row for row in read_rows(journal) if "error" not in row]
         for row in rows:
-            row["prediction"], row["mean_log_probability"]  # of something else, KeyError
+            row["prediction"], row["mean_log_probability"], row["run"]  # of something else, KeyError
         return {_key(row): row for row in rows}
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{target}: exists and does not hold predictions; name another file for --out") from error
@@ -164,6 +171,7 @@ def _from_input(given: str, prefix: str | None) -> list[dict[str, Any]]:
 
 def _from_jsonl(path: Path, prefix: str | None) -> list[dict[str, Any]]:
     asked = []
+    own_prefixes = 0
     for number, row in read_source_rows(path):
         where = f"{path}, row {number}"
         if isinstance(row, DataError):
@@ -172,6 +180,7 @@ def _from_jsonl(path: Path, prefix: str | None) -> list[dict[str, Any]]:
         names: list[Any] = image if isinstance(image, list) else [image]
         if not names or not all(isinstance(name, str) and name for name in names):
             raise DataError(f"{where}: image must be a path or a list of paths, got {image!r}")
+        own_prefixes += prefix is not None and own != prefix
         if not isinstance(own, str):
             raise DataError(f"{where}: no prefix in the row and no --prefix given")
         lying = [str(path.parent / name) for name in names]
@@ -181,6 +190,8 @@ def _from_jsonl(path: Path, prefix: str | None) -> list[dict[str, Any]]:
         asked.append({"image": lying if isinstance(image, list) else lying[0], "prefix": own, **truth})
     if not asked:
         raise DataError(f"{path}: no rows")
+    if own_prefixes:
+        say(f"warning: {own_prefixes} of {len(asked)} rows in {path} have a prefix of their own, used instead of --prefix")
     return asked
 
 
@@ -194,6 +205,7 @@ def _predict(
     max_new_tokens: int | None,
     known: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
+    identity = folder.identity()
     loaded = load_run(folder, recipe)
     collator = Collator(loaded.processor)
     prompts = [
@@ -205,7 +217,7 @@ def _predict(
         write_text(journal, "".join(map(json_line, known)))
 
     def keep(index: int, more: dict[str, Any]) -> None:
-        found[index] = {**todo[index], **more}
+        found[index] = {**todo[index], **more, "run": identity}
         if journal is not None:
             append_row(journal, found[index])
         progress.advance()

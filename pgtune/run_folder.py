@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -171,7 +172,8 @@ class RunFolder:
             )
         if state == "finished" and not (resume or overwrite):
             raise RunError(
-                f"output_dir: {self.path} holds a finished run; add --overwrite to replace it, or name another"
+                f"output_dir: {self.path} holds a finished run; add --overwrite to replace it "
+                "(in Python overwrite=True), or name another"
             )
 
     @contextmanager
@@ -221,6 +223,11 @@ class RunFolder:
         """state, and the facts that a resume must find again."""
         found: dict[str, Any] = json.loads(self.status_file.read_text(encoding="utf-8"))
         return found
+
+    def identity(self) -> str:
+        """Twelve letters and digits that are the same for the same recipe, versions and training data."""
+        content = self.recipe_file.read_bytes() + json.dumps(self.status(), sort_keys=True).encode()
+        return hashlib.sha256(content).hexdigest()[:12]
 
     def finish(self) -> None:
         """Record that the run is complete."""

@@ -50,6 +50,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> d
     folder.check_place(recipe)
     folder.check_free(resume=resume, overwrite=overwrite)
     if resume and folder.state == "finished":
+        _check_same_recipe(folder, recipe)
         say(f"{folder.path}: this run is finished; nothing to do")
         return _finished_metrics(folder)
     going_on = resume and folder.state == "running" and folder.recipe_file.is_file()
@@ -104,7 +105,7 @@ def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
     changed = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
     if changed:
         raise RunError(
-            f"{folder.path}: the unfinished run was started with another recipe (different: {', '.join(changed)}); "
+            f"{folder.path}: the run was started with another recipe (different: {', '.join(changed)}); "
             "resume with the same recipe, or start anew with --overwrite"
         )
 

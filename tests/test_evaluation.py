@@ -43,7 +43,7 @@ def test_another_source_and_a_limit(run, pictures, tmp_path):
     source = write_rows(tmp_path / "more.jsonl", rows_of(pictures, 6))
     result = evaluate(run, source=str(source), split="extra", limit=3, batch_size=2)
     assert result["n"] == 3
-    assert (run / "evaluations" / "extra" / "metrics.json").is_file()
+    assert (run / "evaluations" / "extra-more-first-3" / "metrics.json").is_file()
     assert evaluate(run, split="train", limit=2)["n"] == 2
 
 

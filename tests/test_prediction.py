@@ -122,6 +122,26 @@ def test_other_rows_in_the_file_stay(run, folder, tmp_path):
     assert [row["prefix"] for row in rows] == ["what?"] * 5 + ["and now?"] * 5
 
 
+def test_answers_of_another_run_are_not_taken_for_this_ones(run, folder, tmp_path):
+    out = tmp_path / "out.jsonl"
+    predict(run, input=str(folder), prefix="a", out=out)
+    before = out.read_text()
+    other = shutil.copytree(run, tmp_path / "other")
+    with open(other / "recipe.yaml", "a") as file:
+        file.write("# trained otherwise\n")
+    with pytest.raises(RecipeError, match="holds answers of another run"):
+        predict(other, input=str(folder), prefix="a", out=out)
+    assert out.read_text() == before
+    assert predict(run, input=str(folder), prefix="a", out=out)["skipped"] == 5
+
+
+def test_a_prefix_that_rows_have_already_is_said(run, folder, tmp_path, capsys):
+    rows = write_rows(folder / "rows.jsonl", [{"image": "0.png", "prefix": "mine"}, {"image": "1.png"}])
+    predict(run, input=str(rows), prefix="theirs", out=tmp_path / "out.jsonl")
+    assert [row["prefix"] for row in read_jsonl(tmp_path / "out.jsonl")] == ["mine", "theirs"]
+    assert "1 of 2 rows" in capsys.readouterr().err
+
+
 def test_a_file_that_holds_something_else_is_not_overwritten(run, folder, tmp_path):
     out = write_rows(tmp_path / "train.jsonl", [{"image": "0.png", "prefix": "a", "suffix": "b"}])
     before = out.read_bytes()

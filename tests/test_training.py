@@ -506,6 +506,13 @@ def test_resuming_on_another_number_of_processes_is_refused(small_bases, data, t
         train(recipe, resume=True)
 
 
+def test_resuming_a_finished_run_with_another_recipe_is_refused(small_bases, data, tmp_path):
+    base = small_bases["paligemma"]
+    train(recipe_for(base, data, tmp_path / "run"))
+    with pytest.raises(RunError, match=r"another recipe \(different: lora.rank\)"):
+        train(recipe_for(base, data, tmp_path / "run", "lora.rank=3"), resume=True)
+
+
 def test_resuming_with_another_recipe_is_refused(small_bases, data, tmp_path, monkeypatch):
     base = small_bases["paligemma"]
     with monkeypatch.context() as patched:
