@@ -191,7 +191,7 @@ def _from_jsonl(path: Path, prefix: str | None) -> list[dict[str, Any]]:
     if not asked:
         raise DataError(f"{path}: no rows")
     if own_prefixes:
-        say(f"warning: {own_prefixes} of {len(asked)} rows in {path} have a prefix of their own, used instead of --prefix")
+        say(f"warning: {own_prefixes} of {len(asked)} rows in {path} have their own prefix; --prefix is for the rest")
     return asked
 
 
