@@ -24,7 +24,7 @@ check: .venv/installed-test  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict pgtune data_adapters
 
-tiny: .venv/installed  ## the embedded base model anew, hours on a CPU; goes on where it stopped
+tiny: .venv/installed  ## the embedded base model anew, more than an hour on a CPU; goes on where it stopped
 	$(BIN)/python -m pgtune.tiny.tower --out runs/tiny/tower
 	$(BIN)/python -m pgtune.tiny.build --tower runs/tiny/tower --out runs/tiny/init
 	$(BIN)/pgtune train recipes/tiny/align.yaml model.base=runs/tiny/init --resume
