@@ -27,7 +27,7 @@ from pgtune.model import Loaded, enough_memory
 from pgtune.picture import SheetRow, contact_sheet
 from pgtune.progress import Progress
 from pgtune.recipe import EvalSettings, Recipe, Source
-from pgtune.run_folder import RunFolder, write_folder, write_json, write_text
+from pgtune.run_folder import RunFolder, json_line, write_folder, write_json, write_text
 
 SHEET_ROWS = 24
 
@@ -162,8 +162,7 @@ def write_predictions(
     for number, row in enumerate(evaluation.rows):
         row.update({"before": earlier[row["where"]]} if row["where"] in earlier else {})
         row["image"] = _existing(row["image"], examples[number], folder, home or folder, number)
-    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in evaluation.rows)
-    write_text(folder / "predictions.jsonl", text)
+    write_text(folder / "predictions.jsonl", "".join(map(json_line, evaluation.rows)))
     metric = next(iter(evaluation.scores))
     chosen = range(0, len(evaluation.rows), max(1, -(-len(evaluation.rows) // SHEET_ROWS)))
     sheet = []

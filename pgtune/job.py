@@ -46,6 +46,8 @@ class RowCollator:
 
 
 class Rows(torch.utils.data.Dataset[tuple[str, Example]]):
+    """The training examples that fit, each with the place it came from."""
+
     def __init__(self, examples: Examples, kept: list[int]) -> None:
         self.examples, self.kept = examples, kept
 
@@ -157,6 +159,7 @@ def _fitting(examples: Examples, collator: Collator, positions: int) -> list[int
 
 
 def new_optimizer(job: Job) -> torch.optim.AdamW:
+    """AdamW over what is trained; weight decay on SigLIP and projector kernels alone."""
     recipe = job.recipe.train
     decayed: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []

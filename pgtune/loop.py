@@ -26,6 +26,8 @@ def run_steps(
 ) -> int:
     """Steps `done` to the end; the number of steps that were done in all."""
     recipe, accelerator, folder = job.recipe.train, job.accelerator, job.folder
+    if _plateaued(job):
+        return done
     module: Any = SuffixLossModel(job.loaded.model, job.loaded.paligemma, job.loaded.attention, recipe.label_smoothing)
     ranks, rank = accelerator.num_processes, accelerator.process_index
     if ranks > 1:
@@ -48,8 +50,6 @@ def run_steps(
     )
     batches = iter(loader)
     job.loaded.model.train()
-    if _plateaued(job):
-        return done
     with Progress(job.steps, "train", done=done, shown=job.main) as progress:
         for step in range(done, job.steps):
             began = time.monotonic()
@@ -78,7 +78,7 @@ def run_steps(
                 target = checkpoint.step_folder(folder.checkpoints, step + 1)
                 checkpoint.save(target, step + 1, trained, optimizer)
                 checkpoint.prune(folder.checkpoints, recipe.keep_checkpoints)
-            if _plateaued(job):
+            if look and _plateaued(job):
                 say(f"stopped early after step {step + 1}: {recipe.patience} looks at validation without a better one")
                 return step + 1
     return job.steps
@@ -191,6 +191,7 @@ def _plateaued(job: Job) -> bool:
 
 
 def evaluate_split(job: Job, examples: Examples, label: str) -> evaluation.Evaluation:
+    """Score the job's model as it stands; each process decodes its share."""
     return evaluation.evaluate_examples(
         job.loaded,
         Collator(job.loaded.processor),

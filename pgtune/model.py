@@ -25,7 +25,7 @@ from pgtune.quantization import check_quantized, keep_gradients_on_cpu, quantiza
 from pgtune.quiet import quiet_libraries
 from pgtune.recipe import ModelSettings
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass
@@ -232,8 +232,8 @@ def choose_mixed_precision(setting: str, loaded: Loaded) -> bool:
 def load_base(settings: ModelSettings, *, full: bool, device: torch.device) -> Loaded:
     """The base model on `device`, frozen, with its processor.
 
-    Final logit soft-capping and the sliding window are off unless the recipe keeps them, as the papers did for
-    transfers (PaliGemma 2, section 3; big_vision has no window).
+    Final logit soft-capping is off unless the recipe keeps it, as the papers did for transfers (PaliGemma 2, section
+    3). The sliding window is off always: big_vision has none, and the mask of training has none.
 
     Args:
         full: whether the recipe trains without LoRA (decides `dtype: auto`).

@@ -84,6 +84,7 @@ def predict(
             recipe,
             todo,
             journal,
+            identity,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             known=list(known.values()),
@@ -200,12 +201,12 @@ def _predict(
     recipe: Any,
     todo: list[dict[str, Any]],
     journal: Path | None,
+    identity: str,
     *,
     batch_size: int | None,
     max_new_tokens: int | None,
     known: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    identity = folder.identity()
     loaded = load_run(folder, recipe)
     collator = Collator(loaded.processor)
     prompts = [

@@ -9,14 +9,17 @@ from torch import nn
 
 from pgtune import parts
 from pgtune.compat import check_versions
-from pgtune.errors import ModelError, RecipeError
+from pgtune.errors import ModelError
 
 
 def quantization_config(setting: str, dtype: torch.dtype) -> Any:
+    """What `from_pretrained` takes for `none`, `int8` or `nf4`; `dtype` is what nf4 computes in.
+
+    Raises:
+        ModelError: bitsandbytes is not installed, or not of a version that pgtune works with.
+    """
     if setting == "none":
         return None
-    if not torch.cuda.is_available() and dtype is torch.float16:
-        raise RecipeError("model.dtype: float16 is not computed on a CPU")
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:

@@ -6,13 +6,13 @@ python -m pgtune.tiny.build --tower runs/tiny/tower --out runs/tiny/init
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 from safetensors.torch import load_file
 from transformers import PaliGemmaProcessor
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from pgtune.run_folder import write_folder
 from pgtune.tiny.architecture import IMAGE_TOKENS, RESOLUTION, new_model
 from pgtune.tiny.tokenizer import new_tokenizer
 
@@ -35,13 +35,12 @@ def build(out: Path, tower: Path | None = None, seed: int = 0) -> None:
     model = new_model(processor.tokenizer, seed)
     if tower is not None:
         model.model.vision_tower.load_state_dict(load_file(tower / "tower.safetensors"))
-    aside = out.with_name(out.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    processor.save_pretrained(aside)
-    if out.exists():
-        shutil.rmtree(out)
-    aside.rename(out)
+
+    def fill(aside: Path) -> None:
+        model.save_pretrained(aside)
+        processor.save_pretrained(aside)
+
+    write_folder(out, fill)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from safetensors import safe_open
 from transformers import PaliGemmaForConditionalGeneration
 
 from pgtune.recipe import load_recipe
+from pgtune.run_folder import write_folder
 from pgtune.tiny import path
 from pgtune.tiny.architecture import HIDDEN, IMAGE_TOKENS, RESOLUTION, new_model
 from pgtune.tiny.build import new_processor
@@ -103,29 +103,28 @@ def package(runs: Path, out: Path, number: int, time: str) -> None:
     # the weights of the run under the architecture's own configuration, free of what a run adds to it
     trained = PaliGemmaForConditionalGeneration.from_pretrained(runs / "pretrain" / "model")
     model.load_state_dict(trained.state_dict())
-    aside = out.with_name(out.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    processor.save_pretrained(aside)
     with safe_open(runs / "tower" / "tower.safetensors", "pt") as stored:
         tower_steps = int(stored.metadata()["step"])
-    text = card(
-        measure(aside, number),
-        parameters=model.num_parameters(),
-        tower_steps=tower_steps,
-        tower_batch=TOWER_BATCH,
-        align=_trained(runs / "align"),
-        pretrain=_trained(runs / "pretrain"),
-        time=time,
-    )
-    (aside / "README.md").write_text(text, encoding="utf-8")
-    for file in aside.iterdir():
-        file.chmod(0o644)
-    size = sum(file.stat().st_size for file in aside.iterdir())
-    assert size <= LIMIT, f"{size} bytes, more than the {LIMIT} that the package has room for"
-    if out.exists():
-        shutil.rmtree(out)
-    aside.rename(out)
+
+    def fill(aside: Path) -> None:
+        model.save_pretrained(aside)
+        processor.save_pretrained(aside)
+        text = card(
+            measure(aside, number),
+            parameters=model.num_parameters(),
+            tower_steps=tower_steps,
+            tower_batch=TOWER_BATCH,
+            align=_trained(runs / "align"),
+            pretrain=_trained(runs / "pretrain"),
+            time=time,
+        )
+        (aside / "README.md").write_text(text, encoding="utf-8")
+        for file in aside.iterdir():
+            file.chmod(0o644)
+        size = sum(file.stat().st_size for file in aside.iterdir())
+        assert size <= LIMIT, f"{size} bytes, more than the {LIMIT} that the package has room for"
+
+    write_folder(out, fill)
 
 
 def main() -> None:
