@@ -127,6 +127,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 up to but not including 1, not {text!r}")
+    return share
+
+
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="pgtune",
@@ -169,6 +179,25 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "pgtune validate mine.yaml lora.rank=8 'eval.metrics=[exact_match, anls]'",
     )
     recipe_arguments(added)
+    added = verb(
+        "init",
+        commands.init,
+        "look at a folder of data and write a recipe for it",
+        "pgtune init scans/ --out scans.yaml",
+    )
+    added.add_argument("folder", metavar="FOLDER", help="your data")
+    added.add_argument("--out", metavar="F.yaml", help="the recipe to write (default: the folder's name)")
+    added.add_argument("--base", metavar="BASE", help="the base model (default: google/paligemma2-3b-pt-224)")
+    added.add_argument("--method", choices=("lora", "qlora", "full"), default="lora", help="default: lora")
+    added.add_argument("--kind", help="which kind to take where several are found (default: the first named)")
+    added = verb(
+        "audit",
+        commands.audit,
+        "look for leaks between the splits, odd prompts and answers that do not fit",
+        "pgtune audit mine.yaml",
+    )
+    recipe_arguments(added)
+    added.add_argument("--no-pictures", action="store_true", help="do not decode and compare the pictures: faster")
     verb("adapters", commands.adapters, "list the data adapters", "pgtune adapters")
     added = verb(
         "adapt",
@@ -182,6 +211,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     added.add_argument("--split", default="all", help="the split to read (default: all)")
     added.add_argument("--limit", type=_count, metavar="N", help="only the first N examples")
     added.add_argument("--root", metavar="DIR", help="images may lie anywhere below this folder")
+    added.add_argument("--processes", type=_count, default=1, metavar="N", help="share the work (default: 1)")
+    added.add_argument(
+        "--max-bad-share",
+        type=_share,
+        default=0.0,
+        metavar="S",
+        help="leave out bad rows up to this share, such as 0.01 (default: 0, one ends it)",
+    )
     added.add_argument("--arg", action="append", default=[], metavar="KEY=VALUE", help="argument of the data adapter")
     added = verb(
         "preview",
@@ -216,16 +253,26 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     added.add_argument("folder", metavar="RUN", help="a run folder")
     added.add_argument("--image", nargs="+", metavar="F", help="the images of one example")
     added.add_argument("--prefix", help="the prompt; with --input, of every image")
-    added.add_argument("--input", metavar="FOLDER|GLOB|F.jsonl", help="many examples")
-    added.add_argument("--out", metavar="F.jsonl|F.csv", help="where the answers to --input go, and go on")
+    added.add_argument("--input", metavar="FOLDER|GLOB|F", help="many examples: pictures, rows, scenes")
+    added.add_argument(
+        "--out",
+        metavar="F.jsonl|F.csv|F",
+        help="where the answers to --input go, and go on; or in a form of the data adapter's, such as F.geojson",
+    )
     added.add_argument("--batch-size", type=_count, metavar="N", help="examples decoded at once")
     added.add_argument("--max-new-tokens", type=_count, metavar="N", help="longest answer (default: the recipe's)")
     width = max(map(len, METRIC_HELP))
-    added = verb("score", commands.score, "compute a metric on predictions", "pgtune score anls predictions.jsonl")
+    added = verb(
+        "score", commands.score, "compute metrics on predictions", "pgtune score cider,bleu,rouge_l predictions.jsonl"
+    )
     added.epilog = f"{added.epilog}\n\nmetrics:\n" + "\n".join(
         f"  {name:{width}}  {text}" for name, text in sorted(METRIC_HELP.items())
     )
-    added.add_argument("metric", metavar="METRIC", help="the name of a metric")
-    added.add_argument("file", metavar="F.jsonl", help='rows {"prediction": "...", "references": ["...", ...]}')
+    added.add_argument("metric", metavar="METRIC", help="the name of a metric, or several with commas between")
+    added.add_argument(
+        "file",
+        metavar="F.jsonl",
+        help='rows {"prediction": "...", "references": ["...", ...]}, part, question_type, cluster and score if any',
+    )
     verb("doctor", commands.doctor, "print versions and devices and run the self-tests", "pgtune doctor")
     return parser, verbs

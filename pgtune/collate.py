@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from pgtune import squares
 from pgtune.errors import DataError
 from pgtune.example import Example, ImageSource
 from pgtune.images import open_image
@@ -108,6 +110,7 @@ class Collator:
         self.too_long = too_long
         self.padding_side = padding_side
         tokenizer = processor.tokenizer
+        self.padded_pictures = squares.settings_of(processor.image_processor)[0] == "pad"
         self.tokens_per_image = int(processor.image_seq_length)
         self.image_id = int(processor.image_token_id)
         self.bos_id, self.eos_id, self.pad_id = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -126,8 +129,10 @@ class Collator:
         """The token layout of one example; None where `too_long` is `skip` and it does not fit.
 
         Raises:
-            DataError: the text is too long and `too_long` is `error`, or not even one suffix token fits.
+            DataError: the text is too long and `too_long` is `error`, or holds location tokens where pictures are
+                padded.
         """
+        self.check_locations(example.prefix + example.suffix)
         prefix, suffix = self.tokenize(example.prefix), self.tokenize(example.suffix)
         if self.max_text_tokens is not None:
             text_tokens = len(prefix) + len(suffix) + 3  # <bos>, separator, <eos>
@@ -147,10 +152,26 @@ class Collator:
         prompt = self.prompt_ids(len(example.images), prefix)
         return Layout([*prompt, *suffix, self.eos_id], len(prompt), len(example.images) * self.tokens_per_image)
 
+    def check_locations(self, text: str) -> None:
+        """Refuse location tokens where pictures are padded: they mean places in the picture, the model sees the square.
+
+        Raises:
+            DataError: without the row.
+        """
+        if self.padded_pictures and "<loc" in text:
+            raise DataError(
+                "the text holds location tokens, which are fractions of the picture, and model.image_fit pad shows the "
+                "model another one; use stretch, or pad the pictures yourself and count from the padded square"
+            )
+
     def pixels(self, images: Sequence[ImageSource]) -> Tensor:
         """float32 [N, 3, R, R] in [-1, 1], resized by the processor that is saved with the run."""
-        opened = [open_image(image) for image in images]
-        pixels: Tensor = self.processor.image_processor(images=opened, return_tensors="pt")["pixel_values"]
+        return self.pixels_of([open_image(image) for image in images])
+
+    def pixels_of(self, opened: Sequence[Image.Image]) -> Tensor:
+        """The same for pictures that were opened already (`open_image`)."""
+        squared = [squares.square(image, self.processor.image_processor) for image in opened]
+        pixels: Tensor = self.processor.image_processor(images=squared, return_tensors="pt")["pixel_values"]
         return pixels
 
     def __call__(self, examples: Sequence[Example]) -> Batch:

@@ -119,6 +119,46 @@ def validate(arguments: Namespace) -> Report:
     )
 
 
+def init(arguments: Namespace) -> Report:
+    """Look at a folder and write a recipe for it."""
+    from pgtune.starting import DEFAULT_BASE
+    from pgtune.starting import init as run
+
+    result = run(
+        arguments.folder,
+        out=arguments.out,
+        base=arguments.base or DEFAULT_BASE,
+        method=arguments.method,
+        kind=arguments.kind,
+    )
+    first, *others = result["found"]
+    lines = [f"found       {first['what']}"]
+    lines += [f"also        {other['what']} (take it with --kind '{other['kind']}')" for other in others]
+    if left := result["not_understood"]:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        lines.append(f"left aside  {len(left)} files that belong to none of it: {', '.join(left[:5])}{more}")
+    if result["cut"]:
+        lines.append("note        the folder holds more than 50,000 files; the first 50,000 were looked at")
+    if example := result.get("example"):
+        lines += [f"an example  {example['prefix']!r} -> {example['suffix']!r}"]
+    else:
+        lines += ["to mend     " + result["problem"].replace("\n", "\n            ")]
+    lines += [f"recipe      {result['recipe']}", "", "next:"]
+    lines += [f"  pgtune audit {result['recipe']}", f"  pgtune train {result['recipe']}"]
+    return Report(result, "\n".join(lines))
+
+
+def audit(arguments: Namespace) -> Report:
+    """Look at the splits of a recipe before a score is believed."""
+    recipe, found = _checked(arguments)
+    warn(found)
+    from pgtune.audit import audit as run
+    from pgtune.audit import render
+
+    result = run(recipe, pictures=not arguments.no_pictures)
+    return Report(result.document(), "" if arguments.json else render(result))
+
+
 def adapters(arguments: Namespace) -> Report:
     """List the data adapters: built-in ones and those of installed packages."""
     from pgtune.example import adapter_names
@@ -132,6 +172,7 @@ def adapters(arguments: Namespace) -> Report:
 def adapt(arguments: Namespace) -> Report:
     """Write what a data adapter reads as JSON Lines."""
     from pgtune.adapting import adapt as run
+    from pgtune.left_out import summary
     from pgtune.recipe_reading import Draft, override, report
 
     draft = Draft("--arg", {})
@@ -146,9 +187,13 @@ def adapt(arguments: Namespace) -> Report:
         out=Path(arguments.out),
         adapter_args=draft.value,
         root=arguments.root,
+        max_bad_share=arguments.max_bad_share,
+        processes=arguments.processes,
     )
+    left_out = [line for one in result["left_out"].values() for line in summary(one)]
     skipped = f", {result['skipped']} skipped by the data adapter" if result["skipped"] else ""
-    return Report(result, f"{result['rows']} rows{skipped}, written to {result['out']}")
+    bad = f", {result['bad']} bad ones left out" if result["bad"] else ""
+    return Report(result, "\n".join([*left_out, f"{result['rows']} rows{skipped}{bad}, written to {result['out']}"]))
 
 
 def preview(arguments: Namespace) -> Report:
@@ -173,26 +218,17 @@ def train(arguments: Namespace) -> Report:
 
 
 def _scores(metrics: dict[str, Any], folder: str) -> str:
-    columns = [name for name in ("before", "after", "trivial") if metrics.get(name)]
-    names = list(metrics[columns[-1]]) if columns else []
-    intervals = metrics.get("confidence_intervals", {})
+    from pgtune.metrics.show import columns
 
-    def cell(column: str, name: str) -> str:
-        value = _shown_score(name, metrics[column][name])
-        if name not in intervals.get(column, {}):
-            return value
-        low, high = (_shown_score(name, bound) for bound in intervals[column][name])
-        return f"{value} ({low} to {high})"
-
-    rows = [[name, *(cell(column, name) for column in columns)] for name in names]
-    lines = [table(rows, ("", *columns)), f"n {metrics['n']}"] if rows else []
+    scores = metrics.get("scores", {})
+    names = [name for name in ("before", "after", "trivial") if scores.get(name)]
+    lines = []
+    if names:
+        rows = columns([scores[name] for name in names])
+        lines = [table(rows, ("", *names)), f"n {metrics['n']}"]
     if (Path(folder) / "predictions.png").is_file():
         lines.append(f"look at:    {folder}/predictions.png")
     return "\n".join([*lines, f"run folder: {folder}"])
-
-
-def _shown_score(name: str, value: float) -> str:
-    return f"{value:.3f}" if name == "cider" else f"{100 * value:.1f} %"
 
 
 def evaluate(arguments: Namespace) -> Report:
@@ -206,13 +242,17 @@ def evaluate(arguments: Namespace) -> Report:
         limit=arguments.limit,
         batch_size=arguments.batch_size,
     )
-    intervals = result["confidence_intervals"]
-    rows = [
-        [name, *(_shown_score(name, number) for number in (value, *intervals[name]))]
-        for name, value in result["metrics"].items()
-    ]
-    text = table(rows, ("metric", "value", "low", "high"))
-    return Report(result, f"{text}\nn {result['n']}, written to {result['folder']}")
+    from pgtune.left_out import summary
+    from pgtune.metrics.show import HEADS, columns, rows
+
+    trivial = columns([result["scores"], result["trivial_scores"]])
+    beside = {label: value.partition(" (")[0] for label, _, value in trivial}
+    lines = [[*row, beside.get(row[0], "")] for row in rows(result["scores"])]
+    text = table(lines, (*HEADS, "trivial"))
+    answer = f"trivial: by always answering {result['trivial_answer']!r}"
+    left_out = [line for one in result["left_out"].values() for line in summary(one)]
+    last = f"n {result['n']}, written to {result['folder']}"
+    return Report(result, "\n".join([*left_out, text, answer, last]))
 
 
 def predict(arguments: Namespace) -> Report:
@@ -236,20 +276,35 @@ def predict(arguments: Namespace) -> Report:
         max_new_tokens=arguments.max_new_tokens,
     )
     if arguments.out is None:
-        return Report(result, result["prediction"] or "(nothing)")
+        return Report(result, "\n".join([result["prediction"] or "(nothing)", *_boxes(result)]))
     counts = [f"{result['rows']} rows", f"{result['errors']} with an error", f"{result['skipped']} there already"]
-    return Report(result, f"{', '.join(counts)}; written to {result['out']}")
+    lines = [f"{', '.join(counts)}; written to {result['out']}"]
+    if result.get("export") is not None:
+        lines.append(json.dumps(result["export"], ensure_ascii=False))
+    return Report(result, "\n".join(lines))
+
+
+def _boxes(row: dict[str, Any]) -> list[str]:
+    """The boxes of a predicted row, and what was left out."""
+    if "boxes" not in row:
+        return []
+    edges = [[f"{edge:.1f}" for edge in box.get("pixels", ())] for box in row["boxes"]]
+    cells = [[box["label"], f"{box['score']:.3f}", *at] for box, at in zip(row["boxes"], edges, strict=True)]
+    heads = ["label", "score", *(("x0", "y0", "x1", "y1") if cells and len(cells[0]) > 2 else ())]
+    lines = [table(cells, heads)] if cells else ["no boxes"]
+    left_out = [f"{row[name]} {name}" for name in ("malformed", "repeated") if row[name]]
+    cut = ["the answer ended at its limit of tokens (--max-new-tokens)"] if row["cut_off"] else []
+    return [*lines, *([f"left out: {', '.join([*left_out, *cut])}"] if left_out or cut else [])]
 
 
 def score(arguments: Namespace) -> Report:
-    """Compute a metric on predictions."""
+    """Compute metrics on predictions."""
     from pgtune.metrics import score_file
+    from pgtune.metrics.show import HEADS, rows
 
-    result = score_file(arguments.metric, Path(arguments.file))
-    name = result["metric"]
-    value, low, high = (_shown_score(name, number) for number in (result["value"], result["low"], result["high"]))
-    level = f"{100 * result['confidence']:g} %"
-    return Report(result, f"{name} {value} ({level} interval {low} to {high}, n {result['n']})")
+    result = score_file(arguments.metric.split(","), Path(arguments.file))
+    level = f"low and high: {100 * result['confidence']:g} % interval"
+    return Report(result, f"{table(rows(result['scores']), HEADS)}\n{level}")
 
 
 def doctor(arguments: Namespace) -> Report:

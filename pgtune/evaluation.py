@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
 from PIL import Image
 
-from pgtune import metrics
+from pgtune import detection, metrics
 from pgtune.collate import Collator
 from pgtune.data import Examples, open_source
 from pgtune.errors import DataError, RunError
@@ -23,31 +20,26 @@ from pgtune.example import Example, load_adapter
 from pgtune.generation import Prompt, generate
 from pgtune.images import open_image
 from pgtune.loading import load_run
+from pgtune.metrics.show import summary
 from pgtune.model import Loaded, enough_memory
 from pgtune.picture import SheetRow, contact_sheet
 from pgtune.progress import Progress
 from pgtune.recipe import EvalSettings, Recipe, Source
 from pgtune.run_folder import RunFolder, json_line, write_folder, write_json, write_text
+from pgtune.scoring import Evaluation, documents, labels_of, trivial
+from pgtune.splits import open_splits
 
 SHEET_ROWS = 24
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores and rows of one pass over a split."""
+class _Decoded(NamedTuple):
+    """What one example gave: its place among the examples, and the answer."""
 
-    scores: dict[str, metrics.Score]
-    rows: list[dict[str, Any]]
-
-    @property
-    def values(self) -> dict[str, float]:
-        """Metric name -> value."""
-        return {name: score.value for name, score in self.scores.items()}
-
-    @property
-    def intervals(self) -> dict[str, list[float]]:
-        """Metric name -> [low, high]."""
-        return {name: [score.low, score.high] for name, score in self.scores.items()}
+    place: int
+    text: str
+    mean_log_probability: float
+    boxes: dict[str, Any]
+    """What was read from it and the picture's size, where the prefix asks for boxes."""
 
 
 def evaluate_examples(
@@ -70,7 +62,7 @@ def evaluate_examples(
     mine = range(rank, count, ranks)
     was_training = loaded.model.training
     loaded.model.eval()
-    found: list[tuple[int, str, float]] = []
+    found: list[_Decoded] = []
 
     def name_row(index: int, error: DataError) -> None:
         raise DataError(f"{examples.where(mine[index])}: {error}") from error
@@ -86,61 +78,55 @@ def evaluate_examples(
             num_beams=settings.num_beams,
             on_error=name_row,
         ):
-            found.append((mine[index], answer.text, answer.mean_log_probability))
+            boxes: dict[str, Any] = {}
+            if detection.asks_for_boxes(prompts[index].prefix):
+                boxes = detection.read(answer, loaded.processor.tokenizer, answer.size).row
+                boxes |= {"size": answer.size} if answer.size else {}
+            found.append(_Decoded(mine[index], answer.text, answer.mean_log_probability, boxes))
             progress.advance()
     loaded.model.train(was_training)
     if ranks > 1:
         found = gather_object(found)
-    found.sort()
-    predictions = [text for _, text, _ in found]
-    references = [examples[index].references for index, _, _ in found]
+    found.sort(key=lambda decoded: decoded.place)
+    labels = labels_of(examples, (decoded.place for decoded in found))
     scores = {
         name: metrics.compute(
             name,
-            predictions,
-            references,
+            [decoded.text for decoded in found],
+            [examples[decoded.place].references for decoded in found],
+            **labels._asdict(),
+            boxes=[decoded.boxes.get("boxes") for decoded in found],
+            sizes=[decoded.boxes.get("size") for decoded in found],
             confidence=settings.confidence,
-            where=lambda position: examples.where(found[position][0]),
+            where=lambda position: examples.where(found[position].place),
         )
         for name in settings.metrics
     }
     rows = []
-    for position, (index, text, mean) in enumerate(found):
-        example = examples[index]
-        per_example = {
-            name: score.per_example[position] for name, score in scores.items() if score.per_example is not None
-        }
-        rows.append(
-            {
-                "image": _image_field(example),
-                "prefix": example.prefix,
-                "prediction": text,
-                "references": list(example.references),
-                "metadata": dict(example.metadata),
-                "mean_log_probability": mean,
-                "scores": per_example,
-                "where": examples.where(index),
-            }
-        )
+    for position, decoded in enumerate(found):
+        example = examples[decoded.place]
+        rows.append({
+            "image": _image_field(example),
+            "prefix": example.prefix,
+            "prediction": decoded.text,
+            "references": list(example.references),
+            "metadata": dict(example.metadata),
+            **({"part": example.part} if example.part else {}),
+            **({"question_type": example.question_type} if example.question_type else {}),
+            "cluster": labels.clusters[position],
+            **decoded.boxes,
+            "mean_log_probability": decoded.mean_log_probability,
+            "scores": {
+                name: score.per_example[position] for name, score in scores.items() if score.per_example is not None
+            },
+            "where": examples.where(decoded.place),
+        })  # fmt: skip
     return Evaluation(scores, rows)
 
 
 def _image_field(example: Example) -> Any:
     paths = [str(Path(image).resolve()) if isinstance(image, str) else None for image in example.images]
     return paths[0] if len(paths) == 1 else paths
-
-
-def trivial(examples: Examples, settings: EvalSettings) -> tuple[str, dict[str, float]]:
-    """The most frequent answer, and what answering nothing else would score."""
-    count = min(len(examples), settings.limit or len(examples))
-    references = [examples[index].references for index in range(count)]
-    answer = metrics.trivial_answer(references)
-    return answer, {
-        name: metrics.compute(
-            name, [answer] * count, references, confidence=settings.confidence, where=examples.where
-        ).value
-        for name in settings.metrics
-    }
 
 
 def write_predictions(
@@ -224,7 +210,8 @@ def evaluate(
         batch_size: examples decoded at once.
 
     Returns:
-        metrics, confidence_intervals, trivial, trivial_answer, n, split, source, folder.
+        metrics, confidence_intervals, trivial, trivial_answer, n, split, source, folder; and scores and trivial_scores,
+        which hold the parts and question types too (`pgtune.metrics.Score.document`).
 
     Raises:
         RunError, DataError, ModelError: as their messages say.
@@ -234,39 +221,50 @@ def evaluate(
     folder.check_trained()
     if source == "":
         raise RunError("source: expected a file or folder, not ''")
-    if not re.fullmatch(r"\w[\w.-]*", split):  # it names the folder that is written
+    if not re.fullmatch(r"\w[\w.+-]*", split):  # it names the folder that is written
         raise RunError(f"split: {split!r} is not the name of a split")
-    has = [name for name in ("train", "validation", "test") if getattr(recipe.data, name) is not None]
-    chosen = getattr(recipe.data, split) if split in has else None
+    if source is None and split not in recipe.data.splits:
+        has = ", ".join(recipe.data.splits)
+        raise RunError(f"{run}: the recipe has no data.{split}; it has {has}; or give a source of your own")
     if source is not None:
-        chosen = Source(source=os.fspath(source), split=split)
-    if chosen is None:
-        raise RunError(f"{run}: the recipe has no data.{split}; it has {', '.join(has)}; or give a source of your own")
-    adapter = load_adapter(recipe.data.adapter, recipe.data.adapter_args)
-    examples = open_source(chosen, adapter, root=recipe.data.root, limit=limit, verify=recipe.data.verify_images)
+        examples = open_source(
+            Source(source=os.fspath(source), split=split),
+            load_adapter(recipe.data.adapter, recipe.data.adapter_args),
+            root=recipe.data.root,
+            limit=limit,
+            verify=recipe.data.verify_images,
+            max_bad_share=recipe.data.max_bad_share,
+        )
+    else:
+        opened = open_splits(recipe, (split,), limit=limit)
+        folder.check_same_split(opened.record)
+        examples = opened[split]
+    left_out = examples.left_out
+    read = os.fspath(source) if source is not None else (getattr(recipe.data, split) or recipe.data.train).source
     loaded = load_run(folder, recipe)
     settings = recipe.eval.model_copy(update={"limit": limit or recipe.eval.limit})
     collator = Collator(loaded.processor)
     size = batch_size or batch_size_for(recipe)
     with enough_memory("a smaller --batch-size"):
-        evaluation = evaluate_examples(
-            loaded, collator, examples, settings, batch_size=size, label=f"evaluate {split}"
-        )
+        evaluation = evaluate_examples(loaded, collator, examples, settings, batch_size=size, label=f"evaluate {split}")
     answer, trivial_scores = trivial(examples, settings)
     result = {
         "metrics": evaluation.values,
         "confidence_intervals": evaluation.intervals,
         "confidence": settings.confidence,
-        "trivial": trivial_scores,
+        "trivial": {name: score.value for name, score in trivial_scores.items()},
         "trivial_answer": answer,
         "n": len(evaluation.rows),
         "split": split,
-        "source": chosen.source,
+        "source": read,
+        "left_out": {split: left_out.document()} if left_out else {},
+        "scores": evaluation.documents,
+        "trivial_scores": documents(trivial_scores),
     }
-    other = [re.sub(r"[^\w.-]", "_", Path(chosen.source).stem)] if source is not None else []
+    other = [re.sub(r"[^\w.-]", "_", Path(source).stem)] if source is not None else []
     name = "-".join([split, *other, *([f"first-{limit}"] if limit else [])])
     target = folder.path / "evaluations" / name
-    title = f"{name}: {summary_line(evaluation)}"
+    title = f"{name}: {summary(evaluation.scores)}"
 
     def fill(aside: Path) -> None:
         write_predictions(aside, evaluation, examples, title=title, home=target)
@@ -274,17 +272,6 @@ def evaluate(
 
     write_folder(target, fill)
     return {**result, "folder": str(target)}
-
-
-def summary_line(evaluation: Evaluation) -> str:
-    """`exact_match 63.3 % (55.1 to 70.9, n 150)` for each metric."""
-    parts = []
-    for name, score in evaluation.scores.items():
-        percent = name != "cider"
-        factor, unit = (100, " %") if percent else (1, "")
-        low, high = factor * score.low, factor * score.high
-        parts.append(f"{name} {factor * score.value:.1f}{unit} ({low:.1f} to {high:.1f}, n {score.n})")
-    return ", ".join(parts)
 
 
 @torch.no_grad()
@@ -308,15 +295,3 @@ def mean_loss(
         else:
             total, tokens = total + float(loss.token_sum()), tokens + float(loss.tokens.sum())
     return total / tokens
-
-
-def write_evaluation(file: Path, evaluation: Evaluation) -> None:
-    """Keep an evaluation for a resumed run."""
-    scores = {name: dataclasses.asdict(score) for name, score in evaluation.scores.items()}
-    write_json(file, {"scores": scores, "rows": evaluation.rows})
-
-
-def read_evaluation(file: Path) -> Evaluation:
-    """What `write_evaluation` wrote."""
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return Evaluation({name: metrics.Score(**score) for name, score in content["scores"].items()}, content["rows"])

@@ -1,6 +1,7 @@
 """What a data adapter makes: the Example; and finding a data adapter by its name.
 
-A data adapter is a callable ``row -> Example | None`` (None skips the row). A recipe names a *factory*: a class or
+A data adapter is a callable ``row -> Example | Skip | None``; `Skip` says why a row is passed over, None does not. A
+recipe names a *factory*: a class or
 function whose keyword arguments are ``data.adapter_args``, and whose result is the data adapter. The name is one of
 
 - a built-in name (``pgtune adapters`` lists them),
@@ -9,7 +10,11 @@ function whose keyword arguments are ``data.adapter_args``, and whose result is 
 
 A data adapter is called with each row of a JSON Lines file. One for data that is laid out otherwise has a method
 ``rows(source: Path, split: str | None)`` that yields its rows (None: of all splits), and may have ``splits(source)``,
-the list of the splits that a source holds.
+the list of the splits that a source holds. What it yields may be a `Row`, which says where the row stands.
+
+For prediction on material without labels a data adapter may have ``inputs(source: Path, prefix: str | None)``, which
+yields Examples whose suffix may be empty, and ``exports``, a mapping from a file's ending (``.geojson``) to a function
+``(rows, path) -> summary`` that writes predicted rows in the form that other tools read.
 """
 
 from __future__ import annotations
@@ -28,7 +33,17 @@ from PIL import Image
 from pgtune.errors import AdapterError, DataError, PgtuneError
 from pgtune.names import ADAPTERS, nearest, unknown_name
 
-__all__ = ["ENTRY_POINTS", "DataAdapter", "Example", "ImageSource", "adapter_names", "load_adapter", "shown"]
+__all__ = [
+    "ENTRY_POINTS",
+    "DataAdapter",
+    "Example",
+    "ImageSource",
+    "Row",
+    "Skip",
+    "adapter_names",
+    "load_adapter",
+    "shown",
+]
 
 ENTRY_POINTS = "pgtune.data_adapters"
 
@@ -47,6 +62,10 @@ class Example:
     ``prefix``: the prompt, may be empty. ``suffix``: what is learnt.
     ``references``: all accepted answers; left empty it is ``(suffix,)``.
     ``metadata``: JSON values that are carried into predictions and scores.
+    ``part``: the part of its split that the example belongs to (ChartQA's human and augmented); "": none.
+    ``question_type``: the kind of question (RSVQA's presence, count); "": none. Metrics are given by part and type.
+    ``groups``: what the example shares with others, such as ``{"patient": ..., "scene": ...}``: a split may be made by
+    it, and confidence intervals take it into account. Never written anywhere: a number stands for each value.
 
     Raises DataError where a field has the wrong type.
     """
@@ -56,6 +75,9 @@ class Example:
     suffix: str
     references: tuple[str, ...]
     metadata: Mapping[str, Any] = field(hash=False)
+    part: str
+    question_type: str
+    groups: Mapping[str, str] = field(hash=False)
 
     def __init__(
         self,
@@ -64,11 +86,15 @@ class Example:
         suffix: str,
         references: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        part: str = "",
+        question_type: str = "",
+        groups: Mapping[str, str] | None = None,
     ) -> None:
         several = images if isinstance(images, list | tuple) else (images,)
         if not several:
             raise DataError("images is empty: an example needs at least one image")
-        for name, text in (("prefix", prefix), ("suffix", suffix)):
+        texts = (("prefix", prefix), ("suffix", suffix), ("part", part), ("question_type", question_type))
+        for name, text in texts:
             _check_type(name, text, str, "text (str)")
         # A single str is a sequence of str too, and would silently become its letters.
         _check_type("references", references, (list, tuple), "a list of texts (str)")
@@ -77,16 +103,41 @@ class Example:
         _check_type("metadata", metadata, (Mapping, type(None)), "a mapping")
         for key in metadata or {}:
             _check_type("metadata", key, str, "a mapping whose keys are text (str)")
+        _check_type("groups", groups, (Mapping, type(None)), "a mapping")
+        for key, value in (groups or {}).items():
+            _check_type("groups", key, str, "a mapping from text (str) to text (str)")
+            _check_type(f"groups.{key}", value, str, "text (str)")
         # Frozen: set past the dataclass's own __setattr__, here only.
         object.__setattr__(self, "images", tuple(_image_source(image) for image in several))
         object.__setattr__(self, "prefix", prefix)
         object.__setattr__(self, "suffix", suffix)
         object.__setattr__(self, "references", tuple(references) or (suffix,))
         object.__setattr__(self, "metadata", dict(metadata or {}))
+        object.__setattr__(self, "part", part)
+        object.__setattr__(self, "question_type", question_type)
+        object.__setattr__(self, "groups", dict(groups or {}))
 
 
-DataAdapter: TypeAlias = Callable[[Any], Example | None]
-"""``row -> Example | None``; None skips the row."""
+@dataclass(frozen=True)
+class Skip:
+    """A row that is rightly passed over, and why: "inactive stub". The reasons are counted and reported."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a data adapter's own ``rows`` that says where it stands: ``questions.json, question 17``.
+
+    ``value`` is what the data adapter is called with; a `Skip` or a DataError stands for a row that gave none.
+    """
+
+    value: Any
+    place: str
+
+
+DataAdapter: TypeAlias = Callable[[Any], Example | Skip | None]
+"""``row -> Example | Skip | None``; Skip and None pass the row over."""
 
 
 def adapter_names() -> list[str]:
@@ -111,7 +162,7 @@ def load_adapter(name: str, adapter_args: Mapping[str, Any] | None = None, key: 
     except (Exception, SystemExit) as error:  # someone else's code: whatever it raises is reported by name
         raise AdapterError(f"{key}_args: {name} raised {type(error).__name__}: {error}") from error
     if isinstance(adapter, type) or not callable(adapter):
-        raise AdapterError(f"{key}: {name} must give a callable row -> Example | None, got {shown(adapter)}")
+        raise AdapterError(f"{key}: {name} must give a callable row -> Example | Skip | None, got {shown(adapter)}")
     built: DataAdapter = adapter
     return built
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from pgtune.collate import Collator
 from pgtune.data import check_text
 from pgtune.errors import DataError
 from pgtune.example import ImageSource
+from pgtune.images import open_image
 from pgtune.model import Loaded
 
 
@@ -33,27 +35,26 @@ class Answer:
     mean_log_probability: float
     """Mean over the generated tokens, `<eos>` included, in nats; never above 0."""
     tokens: int
+    """How many there are, `<eos>` included."""
+    ids: tuple[int, ...] = ()
+    """The generated tokens without `<eos>`."""
+    log_probabilities: tuple[float, ...] = ()
+    """Of each of `ids`, in nats."""
+    finished: bool = True
+    """Whether it ended with `<eos>`, not at the limit of tokens."""
+    size: tuple[int, int] | None = None
+    """Width and height of the picture; None where there were several."""
 
 
 class _GreedyScore(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped here
-    """Adds up the log-probability of the most likely token of each step, so that no step's logits are kept."""
+    """Notes the log-probability of the most likely token of each step, so that no step's logits are kept."""
 
-    def __init__(self, eos_id: int) -> None:
-        self.eos_id = eos_id
-        self.total: Tensor | None = None
-        self.tokens: Tensor | None = None
-        self.running: Tensor | None = None
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         best = scores.float()
-        log_probability = best.max(-1).values - best.logsumexp(-1)
-        if self.total is None or self.tokens is None or self.running is None:
-            self.total, self.tokens = torch.zeros_like(log_probability), torch.zeros_like(log_probability)
-            self.running = torch.ones_like(log_probability)
-        else:
-            self.running = self.running * (input_ids[:, -1] != self.eos_id)
-        self.total = self.total + self.running * log_probability
-        self.tokens = self.tokens + self.running
+        self.steps.append(best.max(-1).values - best.logsumexp(-1))
         return scores
 
 
@@ -73,7 +74,7 @@ def generate_batch(
     inputs = {name: value.to(device) for name, value in collator.prompts(pixels, prefixes).items()}
     vision = paligemma.model.vision_tower.embeddings.patch_embedding.weight
     inputs["pixel_values"] = inputs["pixel_values"].to(vision.dtype)
-    score = _GreedyScore(collator.eos_id)
+    score = _GreedyScore()
     with loaded.autocast():
         output: Any = paligemma.generate(
             **inputs,
@@ -91,19 +92,21 @@ def generate_batch(
             return_dict_in_generate=True,
         )
     new = output.sequences[:, inputs["input_ids"].shape[1] :]
+    if num_beams == 1:
+        by_step = torch.stack(score.steps, dim=1)
+    else:  # of the beam that won; the scores are log-probabilities already
+        by_step = paligemma.compute_transition_scores(output.sequences, output.scores, output.beam_indices)
     answers = []
-    for row, ids in enumerate(new.tolist()):
-        length = ids.index(collator.eos_id) + 1 if collator.eos_id in ids else len(ids)
+    for row, (ids, likely) in enumerate(zip(new.tolist(), by_step.tolist(), strict=True)):
+        finished = collator.eos_id in ids
+        written = ids[: ids.index(collator.eos_id)] if finished else ids
+        length = len(written) + finished
         text = collator.processor.tokenizer.decode(
-            ids[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            written, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        if num_beams == 1:
-            assert score.total is not None
-            assert score.tokens is not None
-            mean = float(score.total[row] / score.tokens[row])
-        else:
-            mean = float(output.sequences_scores[row]) / max(1, length)
-        answers.append(Answer(text, min(mean, 0.0), length))
+        total = sum(likely[:length]) if num_beams == 1 else float(output.sequences_scores[row])
+        mean = min(total / max(1, length), 0.0)
+        answers.append(Answer(text, mean, length, tuple(written), tuple(likely[: len(written)]), finished))
     return answers
 
 
@@ -141,17 +144,22 @@ def generate(
     for index, prompt in enumerate(prompts):
         try:
             check_text("prefix", prompt.prefix)
+            collator.check_locations(prompt.prefix)
             fit.append(index)
         except DataError as error:
             failed(index, error)
     order = sorted(fit, key=length)
     for start in range(0, len(order), batch_size):
         opened: list[tuple[int, Tensor]] = []
+        sizes: list[tuple[int, int] | None] = []
         for index in order[start : start + batch_size]:
             try:
-                opened.append((index, collator.pixels(prompts[index].images)))
+                pictures = [open_image(image) for image in prompts[index].images]
             except DataError as error:
                 failed(index, error)
+                continue
+            opened.append((index, collator.pixels_of(pictures)))
+            sizes.append(pictures[0].size if len(pictures) == 1 else None)
         if opened:
             answers = generate_batch(
                 loaded,
@@ -161,4 +169,5 @@ def generate(
                 max_new_tokens=max_new_tokens,
                 num_beams=num_beams,
             )
-            yield from zip((index for index, _ in opened), answers, strict=True)
+            for (index, _), answer, size in zip(opened, answers, sizes, strict=True):
+                yield index, dataclasses.replace(answer, size=size)

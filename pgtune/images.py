@@ -5,9 +5,11 @@ What comes out is always a loaded RGB image with its file closed. The rules:
 - EXIF orientation is applied; colour profiles are not.
 - What is transparent is laid on white (RGBA, LA, palettes, colour keys).
 - Grey, 1-bit, palette, CMYK and YCbCr pictures are converted.
-- 16-bit grey is mapped from the full range, 0..65535 to 0..255. 32-bit integers are taken as 16-bit where they fit and
-  refused where they do not; floating point is mapped from 0..1 and refused outside it: such data (CT, radar, elevation)
-  has to be windowed or normalised first, and only you know how.
+- 16-bit grey is mapped from the full range, 0..65535 to 0..255, 12-bit grey from 0..4095; where a TIFF says that 0 is
+  white, it is. 32-bit integers are taken as 16-bit where they fit and refused where they do not; floating point is
+  mapped from 0..1 and refused outside it: such data (CT, radar, elevation) has to be windowed or normalised first, and
+  only you know how. So has a GeoTIFF of more than 8 bits, whose values rarely fill their range: the data adapter
+  ``geotiff`` stretches them; ``dicom`` reads DICOM.
 - Animations and files of several pages are refused, except the pictures that phones store beside the main one (MPO)
   and the overviews and masks in a TIFF.
 - More than ``MAX_PIXELS`` pixels, truncated or broken files, and other formats than ``FORMATS`` are refused.
@@ -28,7 +30,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from pgtune.errors import DataError, PgtuneError
 from pgtune.example import ImageSource
 
-__all__ = ["FORMATS", "MAX_PIXELS", "check_image", "open_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "check_image", "open_image", "quiet"]
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read. Not, for instance, EPS: opening one runs Ghostscript on it."""
@@ -36,6 +38,10 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 MAX_PIXELS = 89_478_485
 """Width times height above which an image is refused without being decoded (Pillow's own limit: 256 MiB of RGB)."""
 
+_ODD_TIFF = (
+    "a damaged TIFF, or one with a kind of pixels that is not read; save it as 8-bit grey or RGB first "
+    "(bands of a scene: data.adapter: geotiff)"
+)
 _NOT_PICTURES = {
     b"%PDF": "a PDF; render its pages to PNG first",
     b"%!PS": "PostScript; render it to PNG first",
@@ -45,10 +51,11 @@ _NOT_PICTURES = {
     b"<html": "a web page; was the download refused?",
     b"version https://git-lfs": "a Git LFS pointer; run 'git lfs pull' to get the picture",
     b"PK\x03\x04": "a ZIP archive; unpack it first",
-    b"II*\0": "a damaged TIFF, or one with a kind of pixels that is not read; save it as 8-bit grey or RGB first",
-    b"MM\0*": "a damaged TIFF, or one with a kind of pixels that is not read; save it as 8-bit grey or RGB first",
+    b"II*\0": _ODD_TIFF,
+    b"MM\0*": _ODD_TIFF,
 }
-_TIFF_SUBFILE_TYPE = 254
+_TIFF_SUBFILE_TYPE, _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_GEO_KEYS = 254, 258, 262, 34735
+_MIN_IS_WHITE = 0
 _REDUCED_OR_MASK = 0b101
 
 
@@ -58,10 +65,10 @@ def open_image(source: ImageSource) -> Image.Image:
     A PIL image that is passed in is left as it is. Raises DataError, without the row (the caller knows it).
     """
     if isinstance(source, str | os.PathLike):
-        with _quiet(), _opened(source) as image:
+        with quiet(), _opened(source) as image:
             return _decoded(image, os.fspath(source))
     if isinstance(source, Image.Image):
-        with _quiet():
+        with quiet():
             return _decoded(source, "the image")
     name = getattr(source, "__qualname__", type(source).__qualname__)
     try:
@@ -72,13 +79,13 @@ def open_image(source: ImageSource) -> Image.Image:
         raise DataError(f"the image: {name} raised {type(error).__name__}: {error}") from error
     if not isinstance(made, Image.Image):
         raise DataError(f"the image: {name} must give a PIL image, got {type(made).__name__}")
-    with _quiet():
+    with quiet():
         return _decoded(made, f"the image made by {name}")
 
 
 def check_image(path: str | os.PathLike[str]) -> None:
     """Look at a file's header only: there, a picture of a known format, one page, not too large. Raises DataError."""
-    with _quiet(), _opened(path) as image:
+    with quiet(), _opened(path) as image:
         _check_shape(image, os.fspath(path))
 
 
@@ -117,7 +124,7 @@ def _identified(file: IO[bytes], name: str) -> Image.Image:
         start = file.read(132)
         kind = next((words for mark, words in _NOT_PICTURES.items() if start.lstrip().startswith(mark)), None)
         if start[128:] == b"DICM":
-            kind = "DICOM; convert it to 8-bit PNG with the window you want first"
+            kind = "DICOM, which data.adapter: dicom reads"
         if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
             kind = "HEIC; convert it to JPEG or PNG first"
         found = f"this is {kind}" if kind else "not an image, or its beginning is damaged"
@@ -137,6 +144,15 @@ def _check_shape(image: Image.Image, name: str) -> None:
             f"{name}: {width} x {height} is {width * height:,} pixels, at most {MAX_PIXELS:,} are read; "
             "tile or shrink it first"
         )
+    if image.mode == "LAB":
+        raise DataError(f"{name}: has LAB colours, which are not read; save it as RGB first")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = max(image.tag_v2.get(_TIFF_BITS, (1,)))
+        if bits > 8 and _TIFF_GEO_KEYS in image.tag_v2:
+            raise DataError(
+                f"{name}: a GeoTIFF of {bits} bits; data.adapter: geotiff reads it and stretches its values, or save "
+                "it as 8 bit first"
+            )
     try:
         pages = _pages(image)
     except Exception as error:  # as above: counting the pages reads on in the file
@@ -182,23 +198,21 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
     _check_shape(image, name)
     try:
         image.load()
-        return _rgb(ImageOps.exif_transpose(image), name)
+        if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+            image = _from_wide(image, name)
+        return _rgb(ImageOps.exif_transpose(image))
     except PgtuneError:
         raise
     except Exception as error:  # a decoder may raise anything on bytes that are not what they claim to be
         raise DataError(f"{name}: is damaged or truncated: {error}") from error
 
 
-def _rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _from_wide(image, name).convert("RGB")
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("La", "LA"):
         image = image.convert("LA").convert("RGBA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if image.mode == "LAB":
-        raise DataError(f"{name}: has LAB colours, which are not read; save it as RGB first")
     return image.convert("RGB")
 
 
@@ -208,14 +222,24 @@ def _from_wide(image: Image.Image, name: str) -> Image.Image:
 
     values = np.asarray(image)
     low, high = values.min().item(), values.max().item()
-    top = 1 if image.mode == "F" else 65535
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    # Pillow unpacks 12 bits into 16 and leaves their values as they are, as it does those of which 0 is white.
+    top = 1 if image.mode == "F" else 4095 if tags.get(_TIFF_BITS) == (12,) else 65535
     if not (low >= 0 and high <= top):  # also true for a picture with a NaN
         kind = "floating-point" if image.mode == "F" else "32-bit"
         raise DataError(
             f"{name}: {kind} values from {low:g} to {high:g}, expected 0 to {top}; "
             "choose a window or normalise it, and save it as 8 bit first"
         )
-    return Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))
+    eight = np.round(values * (255 / top)).astype(np.uint8)
+    if tags.get(_TIFF_PHOTOMETRIC) == _MIN_IS_WHITE:
+        eight = 255 - eight
+    grey = Image.fromarray(eight)
+    key = image.info.get("transparency")
+    if isinstance(key, int):  # a PNG's 16-bit value that stands for nothing
+        grey = Image.merge("LA", (grey, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))))
+    grey.getexif().update(image.getexif())
+    return grey
 
 
 class _Quiet:
@@ -227,7 +251,7 @@ class _Quiet:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Pillow warns about odd EXIF and large pictures: what matters of that is an error here, the rest is noise.
 
     ``warnings.catch_warnings`` alone is not safe where several threads overlap; counting them is.

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 
-from pgtune import evaluation, tracking
+from pgtune import scoring, tracking
 from pgtune.collate import Batch, Collator
-from pgtune.data import Examples, open_source
+from pgtune.data import Examples
 from pgtune.errors import DataError
-from pgtune.example import Example, load_adapter
+from pgtune.example import Example
 from pgtune.methods import prepare
 from pgtune.model import Loaded, choose_mixed_precision, load_base
 from pgtune.parts import is_kernel
 from pgtune.probes import check_first_batch
 from pgtune.progress import say
-from pgtune.recipe import Recipe, Source
+from pgtune.recipe import Recipe
 from pgtune.run_folder import RunFolder
 from pgtune.schedule import step_indices, total_steps
+from pgtune.splits import Splits, open_splits
+from pgtune.visits import Visits
+
+_AT_ONCE = 1000
 
 
 class RowCollator:
@@ -33,11 +38,16 @@ class RowCollator:
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
 
-    def __call__(self, items: list[tuple[str, Example]]) -> Batch | DataError:
+    def __call__(self, items: list[tuple[str, Example | DataError]]) -> Batch | DataError:
+        examples = []
+        for where, example in items:
+            if isinstance(example, DataError):
+                return DataError(f"{where}: {example}")
+            examples.append(example)
         try:
-            return self.collator([example for _, example in items])
+            return self.collator(examples)
         except DataError as error:
-            for where, example in items:
+            for (where, _), example in zip(items, examples, strict=True):
                 try:
                     self.collator([example])
                 except DataError as own:
@@ -45,23 +55,28 @@ class RowCollator:
             return error
 
 
-class Rows(torch.utils.data.Dataset[tuple[str, Example]]):
-    """The training examples that fit, each with the place it came from."""
+class Rows(torch.utils.data.Dataset[tuple[str, Example | DataError]]):
+    """The training examples that fit, each with the place it came from; asked for by visit (`schedule.step_visits`)."""
 
-    def __init__(self, examples: Examples, kept: list[int]) -> None:
-        self.examples, self.kept = examples, kept
+    def __init__(self, examples: Examples, visits: Visits) -> None:
+        self.examples, self.visits = examples, visits
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.examples)
 
-    def __getitem__(self, index: int) -> tuple[str, Example]:
-        return self.examples.where(self.kept[index]), self.examples[self.kept[index]]
+    def __getitem__(self, visit: int) -> tuple[str, Example | DataError]:
+        epoch, index = divmod(visit, len(self.examples))
+        where, example = self.examples.at(index)
+        return where, self.visits.shown(example, index, epoch)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the texts that are learnt from, in their order: not of pictures, so that one may be mended."""
-        texts = [(self.examples[index].prefix, self.examples[index].suffix) for index in self.kept]
-        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for example in self.examples:
+            others = example.references if self.visits.cycle else ()
+            digest.update(json.dumps([example.prefix, example.suffix, *others]).encode() + b"\n")
+        return digest.hexdigest()
 
 
 @dataclass
@@ -76,6 +91,7 @@ class Job:
     rows: Rows
     validation: Examples | None
     test: Examples | None
+    splits: Splits
     steps: int
     effective_batch: int
 
@@ -91,34 +107,38 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
     tracking.check(recipe)
     # Said outright, so that what `accelerate config` left in the environment changes nothing of the recipe.
     accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=1)
-    adapter = load_adapter(recipe.data.adapter, recipe.data.adapter_args)
-
-    def opened(source: Source | None) -> Examples | None:
-        if source is None:
-            return None
-        return open_source(source, adapter, root=recipe.data.root, verify=recipe.data.verify_images)
-
-    train_set, validation, test = (opened(s) for s in (recipe.data.train, recipe.data.validation, recipe.data.test))
-    assert train_set is not None
+    splits = open_splits(recipe)
+    train_set, validation, test = splits["train"], splits.get("validation"), splits.get("test")
     loaded = load_base(recipe.model, full=full, device=accelerator.device)
     collator = Collator(loaded.processor, recipe.data.max_text_tokens, recipe.data.too_long)
-    kept = _fitting(train_set, collator, loaded.paligemma.config.get_text_config().max_position_embeddings)
+    positions = loaded.paligemma.config.get_text_config().max_position_embeddings
+    visits = Visits(recipe)
+    kept = _fitting(train_set, collator, positions, visits)
     for scored in (validation, test):
         if scored is not None:
-            evaluation.trivial(scored, recipe.eval)  # a metric that these references do not suit shows now
+            scoring.trivial(scored, recipe.eval)  # a metric that these references do not suit shows now
     prepare(
         loaded,
         recipe.lora,
         recipe.model.trainable,
         seed=recipe.seed,
         gradient_checkpointing=recipe.train.gradient_checkpointing,
+        llm_dropout=recipe.model.llm_dropout,
     )
     loaded.mixed_precision = choose_mixed_precision(recipe.train.mixed_precision, loaded)
     effective = recipe.train.batch_size * recipe.train.gradient_accumulation_steps * accelerator.num_processes
     steps = total_steps(len(kept), effective, recipe.train.epochs, recipe.train.max_steps)
-    job = Job(recipe, accelerator, folder, loaded, collator, Rows(train_set, kept), validation, test, steps, effective)
+    job = Job(
+        recipe, accelerator, folder, loaded, collator, Rows(kept, visits), validation, test, splits, steps, effective
+    )
     if job.main:
         say(loaded.summary())
+        for line in visits.notes():
+            say(line)
+        for line in splits.summary():
+            say(f"left out   {line}")
+        if splits.record:
+            say(f"cut        {splits.cut_summary()}")
         say(
             f"data       {len(kept)} to train on"
             + (f" ({len(train_set) - len(kept)} too long, left out)" if len(kept) < len(train_set) else "")
@@ -137,25 +157,55 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
     return job
 
 
-def _fitting(examples: Examples, collator: Collator, positions: int) -> list[int]:
-    """The examples whose text fits; the others are an error that names the row, or are left out."""
-    kept = []
-    for index in range(len(examples)):
-        try:
-            layout = collator.layout(examples[index])
-            if layout is None:
-                continue
-            if len(layout.input_ids) > positions:
-                raise DataError(
-                    f"{layout.image_tokens} image tokens and {len(layout.input_ids) - layout.image_tokens} of text are "
-                    f"more than the {positions} that the model can read; see data.max_text_tokens"
-                )
-            kept.append(index)
-        except DataError as error:
-            raise DataError(f"{examples.where(index)}: {error}") from error
+def _fitting(examples: Examples, collator: Collator, positions: int, visits: Visits) -> Examples:
+    """The examples whose text fits, whatever they will show; the others are an error or left out."""
+    kept = array("q")
+    tokenizer = collator.processor.tokenizer
+
+    def lengths(texts: list[str]) -> list[int]:
+        distinct = list(dict.fromkeys(texts))  # prefixes are often the same
+        ids = tokenizer(distinct, add_special_tokens=False)["input_ids"]
+        found = dict(zip(distinct, map(len, ids), strict=True))
+        return [found[text] for text in texts]
+
+    for start in range(0, len(examples), _AT_ONCE):
+        batch = examples[start : start + _AT_ONCE]
+        variants = []
+        for index, example in enumerate(batch):
+            try:
+                variants += [(index, variant) for variant in visits.learnt(example)]
+            except DataError as error:
+                raise DataError(f"{batch.where(index)}: {error}") from error
+        prefixes = lengths([variant.prefix for _, variant in variants])
+        suffixes = lengths([variant.suffix for _, variant in variants])
+        too_long: set[int] = set()
+        for (index, variant), prefix, suffix in zip(variants, prefixes, suffixes, strict=True):
+            text = prefix + suffix + 3  # <bos>, separator, <eos>
+            limit = text if collator.max_text_tokens is None else collator.max_text_tokens
+            try:
+                collator.check_locations(variant.prefix + variant.suffix)
+                if text <= limit and text + len(variant.images) * collator.tokens_per_image <= positions:
+                    continue  # as nearly all do: a layout is made only of those that may not fit
+                if not _fits(variant, collator, positions):
+                    too_long.add(index)
+            except DataError as error:
+                raise DataError(f"{batch.where(index)}: {error}") from error
+        kept.extend(start + index for index in range(len(batch)) if index not in too_long)
     if not kept:
         raise DataError(f"{examples.name}: every example is longer than data.max_text_tokens; none is left to train on")
-    return kept
+    return examples if len(kept) == len(examples) else examples.select(kept)
+
+
+def _fits(example: Example, collator: Collator, positions: int) -> bool:
+    layout = collator.layout(example)
+    if layout is None:
+        return False
+    if len(layout.input_ids) > positions:
+        raise DataError(
+            f"{layout.image_tokens} image tokens and {len(layout.input_ids) - layout.image_tokens} of text are "
+            f"more than the {positions} that the model can read; see data.max_text_tokens"
+        )
+    return True
 
 
 def new_optimizer(job: Job) -> torch.optim.AdamW:

@@ -103,8 +103,11 @@ def encode_detections(detections: Iterable[tuple[tuple[float, float, float, floa
 def decode_detections(text: str) -> Detections:
     """Read what a model wrote. Pieces between semicolons that are not a box with a label are counted, never guessed.
 
-    Sixteen ``<seg>`` tokens after a box are passed over. An empty text holds nothing, and nothing malformed.
+    Sixteen ``<seg>`` tokens after a box are passed over. A text without any location token ("nothing") is the answer
+    that there is no object: it holds nothing, and nothing malformed.
     """
+    if "<loc" not in text:
+        return Detections((), 0)
     found: list[Detection] = []
     malformed = 0
     for piece in text.split(";"):
@@ -113,7 +116,7 @@ def decode_detections(text: str) -> Detections:
         box = decode_box(match[1]) if match else None
         if match and box is not None:
             found.append(Detection(box, match[3].strip()))
-        elif piece or text.strip():
+        else:
             malformed += 1
     return Detections(tuple(found), malformed)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from pgtune import checkpoint, evaluation, metrics, tracking
+from pgtune import checkpoint, evaluation, metrics, scoring, tracking
 from pgtune.collate import Batch, Collator
 from pgtune.data import Examples
 from pgtune.errors import DataError, TrainingError
@@ -190,7 +190,7 @@ def _plateaued(job: Job) -> bool:
     return patience is not None and _looks_since_best(job) >= patience
 
 
-def evaluate_split(job: Job, examples: Examples, label: str) -> evaluation.Evaluation:
+def evaluate_split(job: Job, examples: Examples, label: str) -> scoring.Evaluation:
     """Score the job's model as it stands; each process decodes its share."""
     return evaluation.evaluate_examples(
         job.loaded,

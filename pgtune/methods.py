@@ -1,4 +1,7 @@
-"""What LoRA, DoRA, QLoRA and full fine-tuning make trainable of a frozen base, and how an adapter comes back."""
+"""What LoRA, DoRA, QLoRA and full fine-tuning make trainable of a frozen base, and how an adapter comes back.
+
+And the dropout of the papers, which transformers' Gemma lacks: it is hung into the language model before training.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ def prepare(
     *,
     seed: int,
     gradient_checkpointing: bool = False,
+    llm_dropout: float = 0.0,
 ) -> Loaded:
     """Make a frozen base trainable by the recipe's method, in place.
 
@@ -33,6 +37,7 @@ def prepare(
         lora: None for full fine-tuning.
         trainable: parts trained in full; None is all three without LoRA and none beside it.
         seed: of LoRA's initial weights.
+        llm_dropout: see `add_residual_dropout`.
 
     Raises:
         RecipeError: the targets match nothing, or what is trained in full; or flex_attention on a CPU.
@@ -59,9 +64,34 @@ def prepare(
     for parameter in model.parameters():
         if parameter.requires_grad:  # master weights: updates of 1e-5 are lost in bfloat16
             parameter.data = parameter.data.float()
+    if llm_dropout > 0:
+        add_residual_dropout(loaded.paligemma.model.language_model, llm_dropout)
     if gradient_checkpointing:
         loaded.paligemma.activation_checkpointing_enable({"use_reentrant": False})
     return loaded
+
+
+def add_residual_dropout(language_model: Any, rate: float) -> None:
+    """Dropout on both residual branches of each block while the model is in training mode (not in evaluation).
+
+    The places are big_vision's (`models/ppp/gemma.py`, class Block): the attention branch after its norm, where it has
+    one (Gemma 2), and the MLP branch before its norm, where it has one; for Gemma 1 the branches' own outputs. What is
+    kept is divided by 1 - rate. Random numbers are torch's own, so that a step's seed decides them, and gradient
+    checkpointing, which puts the state of the generator back, draws the same mask again.
+    """
+
+    def dropped(value: Any) -> Any:
+        return nn.functional.dropout(value, rate, training=True)
+
+    def on_output(module: nn.Module, inputs: Any, output: Any) -> Any:
+        if not module.training:
+            return None
+        return (dropped(output[0]), *output[1:]) if isinstance(output, tuple) else dropped(output)
+
+    for layer in language_model.layers:
+        normed = hasattr(layer, "post_feedforward_layernorm")  # Gemma 2; Gemma 1's post_attention_layernorm is another
+        (layer.post_attention_layernorm if normed else layer.self_attn).register_forward_hook(on_output)
+        layer.mlp.register_forward_hook(on_output)
 
 
 @contextmanager

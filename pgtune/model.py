@@ -250,7 +250,13 @@ def load_base(settings: ModelSettings, *, full: bool, device: torch.device) -> L
     dtype = choose_dtype(settings.dtype, full=full, device=device, config=config)
     source = base_folder_or_id(settings.base)
     with explained(settings.base):
-        processor = load_processor(source, settings.revision, resample=settings.resample)
+        processor = load_processor(
+            source,
+            settings.revision,
+            resample=settings.resample,
+            image_fit=settings.image_fit,
+            antialias=settings.antialias,
+        )
     check_tokenizer(settings.base, processor, config)
     if generation == "gemma2":
         if not settings.final_logit_softcapping:

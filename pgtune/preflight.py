@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from pgtune.data import open_source
-from pgtune.errors import PgtuneError, RunError
+from pgtune.errors import DataError, PgtuneError, RunError
 from pgtune.example import load_adapter
+from pgtune.groups import group_of
 from pgtune.names import BASES, nearest
 from pgtune.recipe import Recipe, Source
 from pgtune.recipe_reading import Problem, report
@@ -69,7 +70,15 @@ def _data(recipe: Recipe) -> list[Problem]:
         if source is None:
             continue
         try:
-            open_source(source, adapter, root=data.root, limit=1, verify="header")
+            examples = open_source(
+                source, adapter, root=data.root, limit=1, verify="header", max_bad_share=data.max_bad_share
+            )
         except PgtuneError as error:
             problems.append(Problem(f"data.{key}", str(error), source.source))
+            continue
+        if key == "train" and data.split_by is not None:
+            try:
+                group_of(examples[0], data.split_by)
+            except DataError as error:
+                problems.append(Problem("data.split_by", f"{examples.where(0)}: {error}", data.split_by))
     return problems

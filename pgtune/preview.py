@@ -6,12 +6,12 @@ import sys
 from typing import Any
 
 from pgtune.collate import Collator
-from pgtune.data import open_source
 from pgtune.errors import DataError, RecipeError
-from pgtune.example import load_adapter
 from pgtune.model import base_folder_or_id, explained, load_config
 from pgtune.processor import check_tokenizer, load_processor
+from pgtune.progress import say
 from pgtune.recipe import Recipe
+from pgtune.splits import open_splits
 
 GREEN, DIM, OFF = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
@@ -28,15 +28,16 @@ def preview(recipe: Recipe, split: str = "train", n: int = 3) -> list[dict[str, 
         RecipeError: the recipe has no such split.
         DataError: a row is wrong; names it.
     """
-    source = getattr(recipe.data, split)
-    if source is None:
+    if split not in recipe.data.splits:
         raise RecipeError(f"data.{split}: the recipe has none, so there is nothing to preview")
-    adapter = load_adapter(recipe.data.adapter, recipe.data.adapter_args)
     limit = None if recipe.data.too_long == "skip" else n  # n of those that are not left out
-    examples = open_source(source, adapter, root=recipe.data.root, limit=limit, verify=recipe.data.verify_images)
+    splits = open_splits(recipe, (split,), limit=limit)
+    examples = splits[split]
     config = load_config(recipe.model.base, recipe.model.revision)
     with explained(recipe.model.base):
-        processor = load_processor(base_folder_or_id(recipe.model.base), recipe.model.revision)
+        processor = load_processor(
+            base_folder_or_id(recipe.model.base), recipe.model.revision, image_fit=recipe.model.image_fit
+        )
     check_tokenizer(recipe.model.base, processor, config)
     collator = Collator(processor, recipe.data.max_text_tokens, recipe.data.too_long)
     shown: list[dict[str, Any]] = []
@@ -64,6 +65,8 @@ def preview(recipe: Recipe, split: str = "train", n: int = 3) -> list[dict[str, 
                 "prefix_length": layout.prefix_length,
             }
         )
+    for line in splits.summary():
+        say(line)
     return shown
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pgtune import squares
 from pgtune.errors import ModelError
 
 LOCATION_TOKENS = tuple(f"<loc{index:04d}>" for index in range(1024))
@@ -22,12 +23,20 @@ RELEASED_IDS = {
 SEGMENTATION_TOKENS = tuple(f"<seg{index:03d}>" for index in range(128))
 
 
-def load_processor(source: str, revision: str | None = None, *, resample: str | None = None) -> Any:
+def load_processor(
+    source: str,
+    revision: str | None = None,
+    *,
+    resample: str | None = None,
+    image_fit: str | None = None,
+    antialias: bool | None = None,
+) -> Any:
     """A PaliGemmaProcessor that resizes with Pillow, so that torchvision changes no pixel.
 
     Args:
         source: folder or hub id.
         resample: bicubic or bilinear; None keeps what was saved.
+        image_fit: stretch or pad, and `antialias`: see `squares.py`; None keeps what was saved.
     """
     from PIL.Image import Resampling
     from transformers import AutoTokenizer, PaliGemmaProcessor
@@ -36,6 +45,7 @@ def load_processor(source: str, revision: str | None = None, *, resample: str | 
     image_processor = SiglipImageProcessorPil.from_pretrained(source, revision=revision)
     if resample is not None:
         image_processor.resample = Resampling[resample.upper()]
+    squares.remember(image_processor, image_fit=image_fit, antialias=antialias)
     tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
     known = set(tokenizer.get_vocab())
     missing = [token for token in (*LOCATION_TOKENS, *SEGMENTATION_TOKENS, "<image>") if token not in known]
@@ -100,5 +110,6 @@ def check_tokenizer(base: str, processor: Any, config: Any) -> None:
 
 
 def save_processor(processor: Any, folder: Path) -> None:
-    """Write what plain `AutoProcessor.from_pretrained(folder)` reads back."""
+    """Write what plain `AutoProcessor.from_pretrained(folder)` reads back, and a note where it lacks something."""
     processor.save_pretrained(str(folder))
+    squares.write_note(processor.image_processor, folder)

@@ -21,13 +21,13 @@ class Progress:
     """Counts work done out of `total`, with the time left and the numbers given.
 
     Args:
-        total: units of work.
+        total: units of work; None where that is not known before the end.
         label: what is being done.
         done: units that were done earlier (after a resume).
         shown: False on all processes but the first.
     """
 
-    def __init__(self, total: int, label: str, done: int = 0, shown: bool = True) -> None:
+    def __init__(self, total: int | None, label: str, done: int = 0, shown: bool = True) -> None:
         self.total, self.label, self.done, self.start = total, label, done, done
         self.live = shown and sys.stderr.isatty()
         self.lines = shown and not self.live
@@ -58,8 +58,11 @@ class Progress:
             self.bar.set_postfix(shown, refresh=False)
             self.bar.update(count)
         now = time.monotonic()
-        if self.lines and (self.done >= self.total or now - self.last_line >= SECONDS_BETWEEN_LINES):
+        if self.lines and (self.done == self.total or now - self.last_line >= SECONDS_BETWEEN_LINES):
             self.last_line = now
-            left = (now - self.began) / max(1, self.done - self.start) * (self.total - self.done)
-            parts = [f"{self.label} {self.done}/{self.total}", *(f"{k} {v}" for k, v in shown.items())]
-            say(", ".join([*parts, f"{left:.0f} s left" if left >= 1 else f"done in {now - self.began:.0f} s"]))
+            out_of = "" if self.total is None else f"/{self.total}"
+            parts = [f"{self.label} {self.done}{out_of}", *(f"{k} {v}" for k, v in shown.items())]
+            if self.total is not None:
+                left = (now - self.began) / max(1, self.done - self.start) * (self.total - self.done)
+                parts.append(f"{left:.0f} s left" if left >= 1 else f"done in {now - self.began:.0f} s")
+            say(", ".join(parts))

@@ -23,6 +23,7 @@ from pgtune.recipe_reading import Draft, dotted, override, read_draft
 from pgtune.recipe_rules import contradictions, warnings
 from pgtune.recipe_yaml import KeyPath
 from pgtune.settings import (
+    AugmentSettings,
     DataSettings,
     EvalSettings,
     LoraSettings,
@@ -36,6 +37,7 @@ from pgtune.settings import (
 )
 
 __all__ = [
+    "AugmentSettings",
     "DataSettings",
     "EvalSettings",
     "LoraSettings",
@@ -67,6 +69,9 @@ class Recipe(Settings):
 
     data: DataSettings
     """The examples: who reads them, and from where."""
+
+    augment: AugmentSettings = AugmentSettings()
+    """Pictures changed at random while training."""
 
     train: TrainSettings = TrainSettings()
     """The optimiser and its schedule."""

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgtune.errors import DataError
 from pgtune.recipe_reading import Problem, shown
+from pgtune.sources import ALL_SPLITS, split_names
 
 if TYPE_CHECKING:
     from pgtune.recipe import Recipe, Source
@@ -17,7 +19,12 @@ __all__ = ["contradictions", "warnings"]
 def contradictions(recipe: Recipe) -> list[Problem]:
     """Every pair of settings that cannot both hold; empty for a recipe that makes sense."""
     found = []
-    for path, message, *others in (*_method(recipe), *_selection(recipe), *_rest(recipe)):
+    for path, message, *others in (
+        *_method(recipe),
+        *_selection(recipe),
+        *_data(recipe),
+        *_rest(recipe),
+    ):
         given: Any = recipe
         for part in path.split("."):
             given = getattr(given, part)
@@ -65,16 +72,18 @@ def _method(recipe: Recipe) -> Iterator[Clash]:
         yield "train.mixed_precision", "does not go with model.dtype float16", "model.dtype"
     if model.sliding_window:
         yield "model.sliding_window", "is not offered: the mask of training has no window, as the papers' code has none"
+    if not model.antialias and model.resample != "bilinear":
+        yield "model.antialias", f"needs model.resample bilinear (it is {model.resample})", "model.resample"
     if model.base == "tiny" and model.revision is not None:
         yield "model.revision", "has no meaning for the shipped base tiny; it is for Hub ids", "model.base"
 
 
 def _selection(recipe: Recipe) -> Iterator[Clash]:
     train, data = recipe.train, recipe.data
-    if data.validation is None:
+    if "validation" not in data.splits:
         for name in ("eval_steps", "best_metric", "patience"):
             if getattr(train, name) is not None:
-                yield f"train.{name}", "needs data.validation", "data.validation"
+                yield f"train.{name}", "needs data.validation", "data.validation", "data.validation_share"
     if train.eval_steps is None:
         for name in ("best_metric", "patience"):
             if getattr(train, name) is not None:
@@ -88,8 +97,34 @@ def _selection(recipe: Recipe) -> Iterator[Clash]:
         yield "train.keep_checkpoints", "has no effect: train.save_steps is null", "train.save_steps"
 
 
+def _data(recipe: Recipe) -> Iterator[Clash]:
+    data = recipe.data
+    shares = [name for name in ("validation", "test") if getattr(data, f"{name}_share") > 0]
+    if data.split_by is None:
+        for name in shares:
+            yield f"data.{name}_share", "needs data.split_by: by what the examples are told apart", "data.split_by"
+    elif not shares:
+        why = "has no effect: data.validation_share and data.test_share are 0"
+        yield "data.split_by", why, "data.validation_share", "data.test_share"
+    for name in shares:
+        if getattr(data, name) is not None:
+            yield f"data.{name}_share", f"and data.{name} are both given: cut it or name it", f"data.{name}"
+    if data.validation_share + data.test_share >= 1:
+        others = ("data.validation_share",)
+        yield "data.test_share", f"and validation_share {data.validation_share} leave nothing to train on", *others
+    for name in ("train", "validation", "test"):
+        source = getattr(data, name)
+        if source is not None:
+            try:
+                split_names(source.split)
+            except DataError as error:
+                yield f"data.{name}.split", f"is no split: {str(error).partition(': ')[2]}"
+
+
 def _rest(recipe: Recipe) -> Iterator[Clash]:
-    data, tracking = recipe.data, recipe.tracking
+    data, tracking, augment = recipe.data, recipe.tracking, recipe.augment
+    if augment.min_visibility != type(augment)().min_visibility and augment.crop == 1:
+        yield "augment.min_visibility", "has no effect: augment.crop is 1, so that no box is cut", "augment.crop"
     if data.max_text_tokens is None and data.too_long != "error":
         yield "data.too_long", "has no effect: data.max_text_tokens is null", "data.max_text_tokens"
     if recipe.train.weight_decay > 0:
@@ -127,4 +162,6 @@ def warnings(recipe: Recipe) -> list[str]:
 def _same(one: Source, other: Source) -> bool:
     path, other_path = Path(one.source).resolve(), Path(other.source).resolve()
     a_file = path.is_file() or path.suffix in (".jsonl", ".json")
-    return path == other_path and (one.split == other.split or a_file)
+    splits, other_splits = set(split_names(one.split)), set(split_names(other.split))
+    shared = bool(splits & other_splits) or ALL_SPLITS in splits | other_splits
+    return path == other_path and (shared or a_file)

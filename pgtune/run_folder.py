@@ -7,6 +7,7 @@
     processor/          tokenizer and image processor  predictions.png   predictions beside the truth
     log.jsonl           one row per optimiser step     validation.jsonl  one row per look at the validation split
     status.json         running or finished            checkpoints/      to go on from
+    splits.json         with data.split_by: the rows of each split, and how they were cut
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import yaml
 from pgtune.errors import RunError
 from pgtune.recipe import Recipe, load_recipe
 from pgtune.sources import source_path
+from pgtune.splits import same_split
 
 if sys.platform != "win32":
     import fcntl
@@ -114,6 +116,7 @@ class RunFolder:
         self.predictions = self.path / "predictions.jsonl"
         self.picture = self.path / "predictions.png"
         self.checkpoints = self.path / "checkpoints"
+        self.splits_file = self.path / "splits.json"
         self.status_file = self.path / "status.json"
 
     @property
@@ -218,6 +221,31 @@ class RunFolder:
         resolved = {**recipe.model_dump(mode="json"), "versions": versions}
         header = "# The recipe of this run, every key resolved.\n"
         write_text(self.recipe_file, header + yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+
+    def write_split(self, record: dict[str, Any] | None) -> None:
+        """Write down how the data was cut, if it was: one line for each split."""
+        if record is None:
+            return
+        splits = ",\n".join(f"    {json.dumps(name)}: {json.dumps(of)}" for name, of in record["splits"].items())
+        rest = json.dumps({key: value for key, value in record.items() if key != "splits"}, indent=2)
+        write_text(self.splits_file, rest.removesuffix("\n}") + f',\n  "splits": {{\n{splits}\n  }}\n}}\n')
+
+    def check_same_split(self, record: dict[str, Any] | None) -> None:
+        """That a cut of the data is the one that the run was trained on.
+
+        Raises:
+            RunError: it is not, because the data has changed.
+        """
+        if record is None or not self.splits_file.is_file():
+            return
+        with undamaged(self.splits_file):
+            same = same_split(record, json.loads(self.splits_file.read_text(encoding="utf-8")))
+        if not same:
+            raise RunError(
+                f"{self.splits_file}: the data has changed since: cut by {record['split_by']!r} it falls otherwise "
+                "than when the run was trained, so that rows of one split would be rows of another; put the data "
+                "back, or train anew"
+            )
 
     def status(self) -> dict[str, Any]:
         """state, and the facts that a resume must find again."""

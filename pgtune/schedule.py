@@ -28,20 +28,39 @@ def epoch_order(seed: int, epoch: int, examples: int) -> np.ndarray:
     return order
 
 
-def step_indices(seed: int, step: int, examples: int, effective_batch: int) -> list[int]:
-    """The examples of one step. Epochs follow each other without a gap, so a batch may reach into the next one."""
+def step_visits(seed: int, step: int, examples: int, effective_batch: int) -> list[int]:
+    """What one step sees, as visits: epoch x examples + index, so that an example is told apart from its next time.
+
+    Epochs follow each other without a gap, so a batch may reach into the next one.
+    """
     first = step * effective_batch
     places = (divmod(position, examples) for position in range(first, first + effective_batch))
-    return [int(epoch_order(seed, epoch, examples)[offset]) for epoch, offset in places]
+    return [epoch * examples + int(epoch_order(seed, epoch, examples)[offset]) for epoch, offset in places]
+
+
+def step_indices(seed: int, step: int, examples: int, effective_batch: int) -> list[int]:
+    """The examples of one step."""
+    return [visit % examples for visit in step_visits(seed, step, examples, effective_batch)]
+
+
+def reference_index(seed: int, example: int, epoch: int, references: int) -> int:
+    """Which of its references an example learns in an epoch: none a second time before all were learnt.
+
+    Each round through them has an order of its own, as in big_vision's `choice_no_replacement` (`_shuffled_index`), but
+    the count of visits is the epoch here, and nothing has to be remembered.
+    """
+    turn, place = divmod(epoch, references)
+    order = np.random.default_rng([0xC7C, seed, example, turn]).permutation(references)
+    return int(order[place])
 
 
 def micro_batches(
     seed: int, steps: range, examples: int, batch_size: int, accumulation: int, rank: int = 0, ranks: int = 1
 ) -> Iterator[list[int]]:
-    """The batches that one rank reads, `accumulation` of them for each step."""
+    """The visits that one rank reads in batches, `accumulation` of them for each step."""
     effective = batch_size * accumulation * ranks
     for step in steps:
-        indices = step_indices(seed, step, examples, effective)
+        indices = step_visits(seed, step, examples, effective)
         share = indices[rank * batch_size * accumulation : (rank + 1) * batch_size * accumulation]
         for start in range(0, len(share), batch_size):
             yield share[start : start + batch_size]

@@ -2,7 +2,8 @@
 
 A source is a JSON Lines file, a ``.json`` file that holds a list of objects, or a folder with one such file a split:
 ``SPLIT.jsonl``, ``SPLIT.json``, ``_annotations.SPLIT.jsonl`` or ``dataset/_annotations.SPLIT.jsonl``. The split
-``validation`` is also found as ``valid`` or ``val``. ``pgtune:`` in front means data shipped in the package.
+``validation`` is also found as ``valid`` or ``val``. ``pgtune:`` in front means data shipped in the package. Several
+splits are joined by a plus, ``train+validation``; ``all`` stands for every split.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ from typing import Any, NoReturn
 from pgtune.errors import DataError
 from pgtune.names import nearest
 
-__all__ = ["find_file", "read_rows", "shown_path", "source_path", "splits_of"]
+__all__ = [
+    "ALL_SPLITS",
+    "find_files",
+    "read_rows",
+    "shown_path",
+    "source_path",
+    "split_names",
+    "splits_of",
+]
+
+ALL_SPLITS = "all"
+"""The split name that stands for every split; a data adapter's ``rows`` is given None for it."""
 
 SHIPPED = "pgtune:"
 _SPLIT_FILE = re.compile(r"(?:_annotations\.)?(.+)\.jsonl?")
@@ -49,7 +61,45 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     return absolute if not relative or relative.startswith(os.pardir) else relative
 
 
-def find_file(source: str | os.PathLike[str], split: str) -> Path:
+def split_names(split: str) -> list[str]:
+    """``train+validation`` -> [train, validation].
+
+    Raises DataError: an empty name, one that stands twice, or "all" among others.
+    """
+    names = split.split("+")
+    for name in names:
+        if not name.strip() or name != name.strip():
+            raise DataError(f"split {split!r}: expected names joined by +, such as train+validation")
+        if names.count(name) > 1:
+            raise DataError(f"split {split!r}: {name} is named twice")
+    if len(names) > 1 and ALL_SPLITS in names:
+        raise DataError(f"split {split!r}: {ALL_SPLITS} is every split already; name it alone")
+    return names
+
+
+def find_files(source: str | os.PathLike[str], split: str) -> list[Path]:
+    """The files of ``split`` (``train+validation``: of each, in that order; ``all``: of every split) in ``source``.
+
+    A source that is a file is taken as it is, whatever the split. Raises DataError: nothing there, a folder without
+    that split (with the splits it has), or with two files for it.
+    """
+    names = split_names(split)
+    if names == [ALL_SPLITS] and source_path(source).is_dir():
+        names = splits_of(source)
+        if not names:
+            raise DataError(
+                f"{os.fspath(source)}: no splits in this folder; expected train.jsonl, test.jsonl or the like"
+            )
+    files = [_find_file(source, name) for name in names]
+    if not source_path(source).is_dir():
+        return files[:1]
+    for name, file in zip(names, files, strict=True):
+        if files.count(file) > 1:
+            raise DataError(f"{os.fspath(source)}: split {split!r} names {shown_path(file)} twice ({name!r} is it too)")
+    return files
+
+
+def _find_file(source: str | os.PathLike[str], split: str) -> Path:
     """The file of ``split`` in ``source``; a source that is a file is taken as it is, whatever the split.
 
     Raises DataError: nothing there, a folder without that split (with the splits it has), or with two files for it.

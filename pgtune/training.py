@@ -13,11 +13,12 @@ from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
-from pgtune import checkpoint, evaluation, tracking
+from pgtune import checkpoint, evaluation, scoring, tracking
 from pgtune.data import Examples
 from pgtune.errors import RunError
 from pgtune.job import Job, new_optimizer, open_job
 from pgtune.loop import evaluate_split, run_steps
+from pgtune.metrics.show import shown, summary
 from pgtune.model import enough_memory
 from pgtune.processor import save_processor
 from pgtune.progress import say
@@ -66,11 +67,13 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> d
     facts = {"data": job.rows.fingerprint, "effective_batch": job.effective_batch}
     if going_on:
         _check_same_facts(folder, facts)
+        folder.check_same_split(job.splits.record)
     with enough_memory(smaller), folder.claimed() if job.main else nullcontext():
         if job.main:
             folder.check_free(resume=resume, overwrite=overwrite)  # again: another may have been here meanwhile
             if not going_on:
                 folder.start(recipe, versions(), facts)
+                folder.write_split(job.splits.record)
             write_folder(folder.processor, lambda aside: save_processor(job.loaded.processor, aside))
         job.accelerator.wait_for_everyone()
         return _run(job)
@@ -149,45 +152,51 @@ def _scored(job: Job) -> tuple[str, Examples] | None:
     return ("validation", job.validation) if job.validation is not None else None
 
 
-def _evaluate_before(job: Job, file: Any) -> evaluation.Evaluation | None:
+def _evaluate_before(job: Job, file: Any) -> scoring.Evaluation | None:
     scored = _scored(job)
     if scored is None or not job.recipe.eval.before:
         return None
     if file.is_file():
         with undamaged(file):
-            return evaluation.read_evaluation(file)
+            return scoring.read_evaluation(file)
     before = evaluate_split(job, scored[1], "evaluate before")
     if job.main:
-        say(f"before     {evaluation.summary_line(before)}")
-        evaluation.write_evaluation(file, before)
+        say(f"before     {summary(before.scores)}")
+        scoring.write_evaluation(file, before)
     return before
 
 
 def _evaluate_after(
-    job: Job, before: evaluation.Evaluation | None, tracker: tracking.Tracker, steps: int
+    job: Job, before: scoring.Evaluation | None, tracker: tracking.Tracker, steps: int
 ) -> dict[str, Any]:
     scored = _scored(job)
     result: dict[str, Any] = {"before": {}, "after": {}, "trivial": {}, "n": 0, "steps": steps, "split": None}
+    result["left_out"] = job.splits.left_out()
     if scored is not None:
         split, examples = scored
         after = evaluate_split(job, examples, "evaluate after")
-        answer, trivial = evaluation.trivial(examples, job.recipe.eval)
+        answer, trivial = scoring.trivial(examples, job.recipe.eval)
         result |= {
             "before": before.values if before else {},
             "after": after.values,
-            "trivial": trivial,
+            "trivial": {name: score.value for name, score in trivial.items()},
             "n": len(after.rows),
             "split": split,
             "trivial_answer": answer,
             "confidence": job.recipe.eval.confidence,
             "confidence_intervals": {"before": before.intervals if before else {}, "after": after.intervals},
+            "scores": {
+                "before": before.documents if before else {},
+                "after": after.documents,
+                "trivial": scoring.documents(trivial),
+            },
         }
         if job.main:
-            was = f"{evaluation.summary_line(before)} before, " if before else ""
-            title = f"{split}: {was}{evaluation.summary_line(after)} after"
+            was = f"{summary(before.scores)} before, " if before else ""
+            title = f"{split}: {was}{summary(after.scores)} after"
             evaluation.write_predictions(job.folder.path, after, examples, title=title, before=before)
-            say(f"after      {evaluation.summary_line(after)}")
-            constant = ", ".join(f"{name} {100 * value:.1f} %" for name, value in trivial.items() if name != "cider")
+            say(f"after      {summary(after.scores)}")
+            constant = ", ".join(f"{name} {shown(name, score.value)}" for name, score in trivial.items())
             say(f"trivial    {constant} by always answering {answer!r}")
             tracker.log(steps, {f"{split}/{name}": value for name, value in after.values.items()})
             if job.recipe.tracking.log_examples:

@@ -165,9 +165,15 @@ def test_score(capsys: Any) -> None:
     Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert exit_code("score", "exact_match", "p.jsonl", "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert (document["value"], document["n"]) == (0.5, 6)
-    assert exit_code("score", "exact_match", "p.jsonl") == 0
-    assert capsys.readouterr().out.startswith("exact_match 50.0 % (95 % interval")
+    assert (document["scores"]["exact_match"]["value"], document["n"]) == (0.5, 6)
+    assert exit_code("score", "exact_match,cer", "p.jsonl") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "metric                value   low     high    n",
+        "exact_match           50.0 %  18.8 %  81.2 %  6",
+        "cer, lower is better  50.0 %  16.7 %  83.3 %  6",
+        "  mean                50.0 %",
+        "low and high: 95 % interval",
+    ]
 
 
 def test_train_gets_the_recipe_and_keeps_standard_output_clean(monkeypatch: Any, capsys: Any) -> None:
@@ -176,7 +182,11 @@ def test_train_gets_the_recipe_and_keeps_standard_output_clean(monkeypatch: Any,
     def train(recipe: Any, *, resume: bool, overwrite: bool) -> dict[str, Any]:
         print("a library talks")
         got.update(seed=recipe.seed, resume=resume, overwrite=overwrite)
-        return {"before": {"anls": 0.1}, "after": {"anls": 1 / 3}, "trivial": {"anls": 0.2}, "n": 7}
+        none = {"low": 0.0, "high": 0.5, "n": 7, "clusters": 7, "average": "examples"}
+        values = {"before": 0.1, "after": 1 / 3, "trivial": 0.2}
+        scores = {name: {"anls": {"value": value, **none}} for name, value in values.items()}
+        scores["after"]["anls"]["parts"] = {"human": {"value": 1.0, **none}}
+        return {"after": {"anls": 1 / 3}, "scores": scores, "n": 7}
 
     stand_in(monkeypatch, "pgtune.training", train=train)
     assert exit_code("train", "mine.yaml", "--overwrite", "seed=3", "--json") == 0
@@ -186,8 +196,8 @@ def test_train_gets_the_recipe_and_keeps_standard_output_clean(monkeypatch: Any,
     assert got == {"seed": 3, "resume": False, "overwrite": True}
     assert exit_code("train", "mine.yaml", "--resume") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "      before  after   trivial",
-        "anls  10.0 %  33.3 %  20.0 %",
+        "      before                after                 trivial",
+        "anls  10.0 % (0.0 to 50.0)  33.3 % (0.0 to 50.0)  20.0 % (0.0 to 50.0)",
         "n 7",
         "run folder: runs/mine",
     ]
@@ -221,12 +231,16 @@ def test_a_bug_of_ours_is_loud(monkeypatch: Any) -> None:
 
 
 def test_evaluate_predict_and_doctor(monkeypatch: Any, capsys: Any) -> None:
+    score = {"value": 1.5, "low": 1.0, "high": 2.0, "n": 5, "clusters": 5, "average": "examples"}
+
     def evaluate(run: Path, **options: Any) -> dict[str, Any]:
         assert options == {"split": "validation", "source": None, "limit": 5, "batch_size": None}
         return {
-            "metrics": {"cider": 1.5},
-            "confidence_intervals": {"cider": [1.0, 2.0]},
+            "scores": {"cider": score | {"parts": {"human": score}}},
+            "trivial_scores": {"cider": score | {"value": 0.25}},
+            "trivial_answer": "a dog",
             "n": 5,
+            "left_out": {},
             "folder": "runs/mine/evaluations/validation",
         }
 
@@ -243,7 +257,13 @@ def test_evaluate_predict_and_doctor(monkeypatch: Any, capsys: Any) -> None:
     stand_in(monkeypatch, "pgtune.prediction", predict=predict)
     stand_in(monkeypatch, "pgtune.doctor", doctor=doctor)
     assert exit_code("evaluate", "runs/mine", "--split", "validation", "--limit", "5") == 0
-    assert "cider   1.500  1.000  2.000" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        "metric        value  low    high   n  trivial",
+        "cider         1.500  1.000  2.000  5  0.250",
+        "  part human  1.500  1.000  2.000  5",
+        "trivial: by always answering 'a dog'",
+        "n 5, written to runs/mine/evaluations/validation",
+    ]
     assert exit_code("predict", "runs/mine", "--image", "a.png", "b.png", "--prefix", "") == 0
     assert capsys.readouterr().out == "that\n"
     assert exit_code("predict", "runs/mine", "--image", "a.png", "--prefix", "p", "--json") == 0

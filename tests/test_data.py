@@ -1,21 +1,24 @@
 """Sources to Examples: what is read, and that a bad row is named by file and number."""
 
+import gc
 import json
 import os
 import pickle
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from pgtune import data
+from pgtune import reading
 from pgtune.data import Examples, check_text, open_source
-from pgtune.data_adapters.generic import JsonlAdapter
+from pgtune.data_adapters.generic.jsonl import JsonlAdapter
 from pgtune.errors import AdapterError, DataError
-from pgtune.example import DataAdapter, Example
+from pgtune.example import DataAdapter, Example, Row, Skip
 from pgtune.recipe import Source
 from pgtune.sources import source_path
 
@@ -109,7 +112,7 @@ def test_a_folder_holds_a_file_for_each_split(folder: Path, name: str, split: st
 
 def test_data_that_is_shipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert source_path("pgtune:plots/train.jsonl").parts[-4:] == ("recipes", "data", "plots", "train.jsonl")
-    monkeypatch.setattr(data, "find_file", lambda source, split: folder / "train.jsonl")
+    monkeypatch.setattr(reading, "find_files", lambda source, split: [folder / "train.jsonl"])
     (folder / "train.jsonl").write_bytes(GOOD)
     assert len(read("pgtune:train.jsonl")) == 1
 
@@ -315,31 +318,7 @@ def test_the_first_five_bad_rows_and_how_many_more(folder: Path) -> None:
     assert message.endswith("... and 3 more")
 
 
-# Pictures
-
-
-def test_verification_by_policy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.effect_noise((64, 64), 50).save(folder / "noise.png")
-    (folder / "a.png").write_bytes((folder / "noise.png").read_bytes()[:2000])
-    (folder / "train.jsonl").write_bytes(GOOD)
-    for verify in ("auto", "full"):
-        with pytest.raises(DataError, match=r"train.jsonl, row 1: image .*a.png: is damaged or truncated"):
-            read(verify=verify)
-    assert len(read(verify="header")) == 1
-    monkeypatch.setattr(data, "FULL_VERIFICATION", 0)
-    assert len(read(verify="auto")) == 1
-    (folder / "a.png").unlink()
-    with pytest.raises(DataError, match="no such file"):
-        read(verify="auto")
-    assert len(read(verify="none")) == 1
-
-
-def test_the_same_picture_is_looked_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr(data, "open_image", seen.append)
-    (folder / "train.jsonl").write_bytes(GOOD * 5 + lines(row(image=["a.png", "b.png"])))
-    read()
-    assert sorted(seen) == [str(folder / "a.png"), str(folder / "b.png")]
+# Is it the same data?
 
 
 def test_the_fingerprint_changes_with_what_is_learnt(folder: Path) -> None:
@@ -411,7 +390,7 @@ def test_an_adapter_with_rows_of_its_own(classes: Path) -> None:
         (
             "type",
             AdapterError,
-            "pets, row 1: data adapter Folders must give an Example, or None to skip the row; got str",
+            "pets, row 1: data adapter Folders must give an Example, or Skip(reason) or None to skip the row; got str",
         ),
         ("bug", AdapterError, "pets, row 1: data adapter Folders raised KeyError: 'label'"),
         ("rows", AdapterError, "pets: reading the rows of split 'train', data adapter Folders raised RuntimeError"),
@@ -470,3 +449,208 @@ def test_a_limit_below_one_is_refused(folder: Path) -> None:
     (folder / "train.jsonl").write_bytes(GOOD)
     with pytest.raises(DataError, match="limit = 0: expected 1 or more examples"):
         read(limit=0)
+
+
+# Several splits of one source
+
+
+def test_splits_are_joined_by_a_plus(folder: Path) -> None:
+    (folder / "set" / "dataset").mkdir(parents=True)
+    for name, suffix in (("train.jsonl", "1"), ("dataset/_annotations.valid.jsonl", "2"), ("test.jsonl", "3")):
+        path = folder / "set" / name
+        Image.new("RGB", (4, 4)).save(path.parent / "a.png")
+        path.write_bytes(lines(row(suffix=suffix), row(suffix=suffix)))
+    joined = read("set", "train+validation")
+    assert [example.suffix for example in joined] == ["1", "1", "2", "2"]
+    places = ["set/train.jsonl:1", "set/train.jsonl:2", *(f"set/dataset/_annotations.valid.jsonl:{n}" for n in (1, 2))]
+    assert [joined.where(index) for index in range(4)] == [os.path.join(*place.split("/")) for place in places]
+    assert joined[2].images == (str(folder / "set" / "dataset" / "a.png"),)
+    assert joined.name == "set"
+    assert [example.suffix for example in read("set", "all")] == ["1", "1", "2", "2", "3", "3"]
+    assert [example.suffix for example in read("set", "test+train")] == ["3", "3", "1", "1"]
+    assert len(read("set/train.jsonl", "train+validation")) == 2
+    (folder / "set" / "test.jsonl").write_bytes(lines(row(), row(suffix="")))
+    with pytest.raises(DataError, match=r"set.test.jsonl, row 2: suffix is empty"):
+        read("set", "train+test")
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("train+dev", "no split 'dev' in this folder; it has train, val"),
+        ("train+", "split 'train+': expected names joined by +"),
+        ("train + val", "split 'train + val': expected names joined by +"),
+        ("val+val", "val is named twice"),
+        ("all+val", "all is every split already"),
+        ("val+validation", "names set/val.jsonl twice ('val' is it too)"),
+    ],
+)
+def test_splits_that_cannot_be_joined(folder: Path, split: str, words: str) -> None:
+    (folder / "set").mkdir()
+    for name in ("train", "val"):
+        (folder / "set" / f"{name}.jsonl").write_bytes(lines(row(image=str(folder / "a.png"))))
+    with pytest.raises(DataError) as caught:
+        read("set", split)
+    assert words in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that say where they stand."""
+
+    place: str = "labels.csv, row {}"
+
+    def rows(self, source: Path, split: str | None) -> Iterator[Any]:
+        yield Row({"suffix": f"{split} 1"}, self.place.format(2))
+        yield Skip("inactive stub")
+        yield Row(Skip("inactive stub"), self.place.format(4))
+        yield Row({"suffix": f"{split} 2"}, self.place.format(5))
+        yield Row({"suffix": "skip"}, self.place.format(6))
+        yield {"suffix": f"{split} 3"}
+
+    def __call__(self, one: dict[str, str]) -> Example | Skip | None:
+        return Skip("of another kind") if one["suffix"] == "skip" else Example(red, "", one["suffix"])
+
+
+def test_an_adapter_of_its_own_is_asked_for_each_split(folder: Path) -> None:
+    examples = read("table", "train+test", Table("{}"))
+    assert [example.suffix for example in examples] == [f"{name} {n}" for name in ("train", "test") for n in (1, 2, 3)]
+    assert [examples.where(index) for index in (0, 2, 3, 5)] == [
+        "2 (table (train), row 1)",
+        "table (train):6",
+        "2 (table (test), row 1)",
+        "table (test):6",
+    ]
+    assert [example.suffix for example in read("table", "all", Table())] == ["None 1", "None 2", "None 3"]
+
+
+# Where rows stand, and what is left out
+
+
+def test_the_place_that_a_row_names_is_what_it_is_called(folder: Path) -> None:
+    examples = read("table", adapter=Table())
+    assert [examples.where(index) for index in range(3)] == ["labels.csv, row 2", "labels.csv, row 5", "table:6"]
+    assert [examples.row(index) for index in range(3)] == [("table", 1), ("table", 4), ("table", 6)]
+    twice = read("table", adapter=Table("labels.csv"))
+    assert [twice.where(index) for index in range(3)] == ["labels.csv (row 1)", "labels.csv (row 4)", "table:6"]
+
+
+def test_what_is_skipped_is_counted_by_reason_and_listed(folder: Path) -> None:
+    skipped = read("table", adapter=Table()).left_out.document()["skipped"]
+    assert skipped == {
+        "count": 3,
+        "reasons": {"inactive stub": 2, "of another kind": 1},
+        "rows": [
+            {"file": "table", "row": 2, "reason": "inactive stub"},
+            {"file": "table", "row": 3, "place": "labels.csv, row 4", "reason": "inactive stub"},
+            {"file": "table", "row": 5, "place": "labels.csv, row 6", "reason": "of another kind"},
+        ],
+    }
+
+
+def test_a_bad_row_is_named_by_its_own_place(folder: Path) -> None:
+    class Bad:
+        def rows(self, source: Path, split: str | None) -> Iterator[Any]:
+            yield Row(3, "q.json, question 17")
+            yield Row(DataError("answer is missing"), "q.json, question 18")
+
+        def __call__(self, one: int) -> Example:
+            raise DataError("question is empty") if one == 3 else AssertionError
+
+    with pytest.raises(DataError) as caught:
+        read("set", adapter=Bad())
+    assert str(caught.value) == (
+        "set: 2 bad rows\n  q.json, question 17: question is empty\n  q.json, question 18: answer is missing"
+    )
+
+
+def test_a_share_of_bad_rows_may_be_left_out(folder: Path) -> None:
+    Image.new("RGB", (4, 4)).save(folder / "c.png")
+    (folder / "c.png").write_bytes((folder / "c.png").read_bytes()[:40])
+    bad = [row(suffix=""), row(image="c.png")]
+    (folder / "train.jsonl").write_bytes(lines(*bad, *[row(suffix=str(n)) for n in range(18)]))
+    examples = read(max_bad_share=0.1)
+    assert (len(examples), examples[0].suffix, examples.where(0)) == (18, "0", "train.jsonl:3")
+    found = examples.left_out.document()["bad"]
+    assert found["count"] == 2
+    assert [(one["file"], one["row"]) for one in found["rows"]] == [("train.jsonl", 1), ("train.jsonl", 2)]
+    assert "c.png: " in found["rows"][1]["reason"]
+    with pytest.raises(DataError) as caught:
+        read(max_bad_share=0.09)
+    assert str(caught.value).startswith(
+        "train.jsonl: 2 of 20 rows are bad (10 %, data.max_bad_share allows 9 %)\n  train.jsonl, row 1: suffix is empty"
+    )
+    assert len(read(max_bad_share=0.09, limit=1)) == 1, "under a limit the share is not known"
+    with pytest.raises(DataError, match="row 1: suffix is empty"):
+        read(limit=1)
+
+
+def test_rows_that_are_skipped_have_no_part_in_the_share(folder: Path) -> None:
+    class Most(Table):
+        def rows(self, source: Path, split: str | None) -> Iterator[Any]:
+            yield from [Skip("not ours")] * 98
+            yield from (DataError("broken"), {"suffix": "x"})
+
+    with pytest.raises(DataError, match=r"set: 1 of 2 rows are bad \(50 %, data.max_bad_share allows 10 %\)"):
+        read("set", adapter=Most(), max_bad_share=0.1)
+    assert len(read("set", adapter=Most(), max_bad_share=0.5)) == 1
+
+
+def test_where_nothing_is_left_it_says_why(folder: Path) -> None:
+    class Stubs(Table):
+        def rows(self, source: Path, split: str | None) -> Iterator[Any]:
+            yield from [Skip("inactive stub")] * 3
+
+    with pytest.raises(DataError, match=r"^set: the data adapter skipped all 3 rows \(3 inactive stub\)$"):
+        read("set", adapter=Stubs())
+
+
+# What is kept of a picture
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the data adapter's own open files
+def test_a_picture_in_memory_is_kept_as_it_will_be_seen(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (8, 4), "red").save(folder / "turned.jpg", exif=exif)
+    Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(folder / "deep.tiff")
+
+    def adapter(one: dict[str, Any]) -> Example:
+        return Example(Image.open(one["image"]), "", one["suffix"])
+
+    (folder / "train.jsonl").write_bytes(lines(row(image="turned.jpg"), row(image="deep.tiff")))
+    turned, deep = (example.images[0] for example in read(adapter=adapter))
+    assert isinstance(turned, Image.Image)
+    assert isinstance(deep, Image.Image)
+    assert (turned.size, deep.mode, deep.getpixel((0, 0))) == ((4, 8), "RGB", (255, 255, 255))
+    (folder / "deep.tiff").write_bytes((folder / "deep.tiff").read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"train.jsonl, row 2: the image: is damaged"):
+        read(adapter=adapter)
+
+
+def test_a_callable_that_no_process_can_be_given_is_refused(folder: Path) -> None:
+    (folder / "train.jsonl").write_bytes(GOOD)
+    with pytest.raises(AdapterError, match=r"train.jsonl, row 1: data adapter .* that cannot be pickled .*partial"):
+        read(adapter=lambda one: Example(lambda: red(), "", one["suffix"]))
+
+
+# Memory
+
+
+def test_memory_does_not_grow_with_the_rows(folder: Path) -> None:
+    def kept_and_peak(count: int) -> tuple[int, int]:
+        with open(folder / "train.jsonl", "wb") as file:
+            for number in range(count):
+                file.write(lines(row(image=f"{number}.png", suffix=f"answer {number}", id=number)))
+        read(verify="none")
+        gc.collect()
+        tracemalloc.start()
+        examples = read(verify="none")
+        kept, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(examples) == count
+        return kept, peak
+
+    few, many = kept_and_peak(500), kept_and_peak(4500)
+    assert (many[0] - few[0]) / 4000 < 16, "bytes a row"
+    assert (many[1] - few[1]) / 4000 < 40, "bytes a row, while it is read"

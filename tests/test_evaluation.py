@@ -11,7 +11,9 @@ from conftest import read_jsonl, recipe_for, rows_of, write_rows
 from PIL import Image
 
 from pgtune import evaluate, train
+from pgtune.cli import main
 from pgtune.errors import DataError, RunError
+from pgtune.metrics import score_file
 
 
 def snapshot(run):
@@ -125,3 +127,45 @@ def test_arguments_out_of_range_are_named(run, data):
         evaluate(run, limit=0)
     with pytest.raises(DataError, match="batch_size = -1: expected 1 or more"):
         evaluate(run, source=data / "test.jsonl", limit=1, batch_size=-1)
+
+
+def test_scores_come_by_part_and_type_and_name_no_patient(small_bases, pictures, tmp_path, capsys):
+    """Two patients with three questions each: two clusters, whose numbers are all that is written of them."""
+    rows = []
+    for number in range(6):
+        rows.append(
+            {
+                "image": str(pictures[number % len(pictures)]),
+                "prefix": "detect cat" if number % 2 else "what is it?",
+                "suffix": "<loc0100><loc0100><loc0500><loc0500> cat",
+                "part": ("closed", "open")[number % 2],
+                "question_type": ("PRES", "POS", "PRES")[number % 3],
+                "groups": {"patient": f"SECRET-{number // 3}"},
+            }
+        )
+    write_rows(tmp_path / "train.jsonl", rows)
+    run = tmp_path / "run"
+    overrides = (f"data.test={tmp_path / 'train.jsonl'}", "train.max_steps=1", "eval.metrics=[rsvqa, medvqa, map]")
+    train(recipe_for(small_bases["paligemma"], tmp_path, run, *overrides))
+    assert main(["evaluate", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "rsvqa, mean over types" in printed
+    assert "  part closed" in printed
+    assert "  malformed" in printed
+    for folder in (run, run / "evaluations" / "test"):
+        found = read_jsonl(folder / "predictions.jsonl")
+        assert [row["cluster"] for row in found] == [0, 0, 0, 1, 1, 1]
+        assert [row["part"] for row in found] == ["closed", "open"] * 3
+        assert [row["question_type"] for row in found] == ["PRES", "POS", "PRES"] * 2
+        assert [isinstance(row.get("boxes"), list) for row in found] == [False, True] * 3
+    document = json.loads((run / "evaluations" / "test" / "metrics.json").read_text(encoding="utf-8"))
+    assert document["scores"]["rsvqa"]["types"].keys() == {"PRES", "POS"}
+    assert document["scores"]["medvqa"]["parts"].keys() == {"closed", "open"}
+    assert (document["scores"]["medvqa"]["n"], document["scores"]["medvqa"]["clusters"]) == (6, 2)
+    assert document["trivial"]["rsvqa"] == document["trivial_scores"]["rsvqa"]["parts"]["open"]["value"] == 1.0
+    after = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["scores"]["after"]
+    assert after == document["scores"]
+    predictions = run / "evaluations" / "test" / "predictions.jsonl"
+    assert score_file(["rsvqa", "medvqa", "map"], predictions)["scores"] == document["scores"]
+    for file in run.rglob("*"):
+        assert not file.is_file() or b"SECRET" not in file.read_bytes(), file

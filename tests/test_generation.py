@@ -103,6 +103,19 @@ def test_the_mean_log_probability_is_that_of_teacher_forcing(tame):
     assert answer.mean_log_probability == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_each_token_has_its_probability(tame, beams):
+    for prompt, answer in zip(PROMPTS, decode(tame, num_beams=beams), strict=True):
+        assert text_of(tame, list(answer.ids)) == answer.text
+        assert answer.finished == (len(answer.ids) < answer.tokens)
+        assert answer.size == ((112, 112) if len(prompt.images) == 1 else None)
+        each = log_probabilities(tame, prompt, list(answer.ids))
+        wanted = [float(row[token]) for row, token in zip(each, answer.ids, strict=False)]
+        assert list(answer.log_probabilities) == pytest.approx(wanted, abs=1e-4)
+        end = [float(each[-1][tame.collator.eos_id])] if answer.finished else []
+        assert answer.mean_log_probability == pytest.approx(sum([*wanted, *end]) / answer.tokens, abs=1e-4)
+
+
 def test_beams_find_the_most_likely_answer(tame):
     """Two tokens with as many beams as make the search exhaustive enough, against a look at every pair."""
     prompt = PROMPTS[1]

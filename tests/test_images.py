@@ -254,7 +254,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "web page": (written("a.jpg", b"<!DOCTYPE html><html>404</html>"), "a web page"),
     "lfs pointer": (written("a.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:0"), "git lfs pull"),
     "zip": (written("a.png", b"PK\x03\x04" + bytes(40)), "a ZIP archive"),
-    "dicom": (written("a.dcm", bytes(128) + b"DICM" + bytes(40)), "DICOM"),
+    "dicom": (written("a.dcm", bytes(128) + b"DICM" + bytes(40)), "DICOM, which data.adapter: dicom reads"),
     "heic": (written("a.heic", b"\0\0\0\x18ftypheic" + bytes(40)), "HEIC"),
     "truncated png": (written("a.png", encoded("PNG", 0.6)), "damaged or truncated"),
     "truncated jpeg": (written("a.jpg", encoded("JPEG", 0.6)), "damaged or truncated"),
@@ -366,3 +366,74 @@ def test_warning_filters_survive_threads(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert warnings.filters == before
+
+
+def write_tiff(path: Path, values: np.ndarray, bits: int, *, zero_is_white: bool = False, geo: bool = False) -> None:
+    """A little-endian grey TIFF of one strip, packed by hand: Pillow writes none of these kinds."""
+    height, width = values.shape
+    if bits == 12:
+        whole = "".join(f"{value:012b}" for value in values.ravel())
+        data = int(whole, 2).to_bytes(len(whole) // 8, "big")
+    else:
+        data = values.astype(f"<u{bits // 8}").tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 0 if zero_is_white else 1, 273: 8, 277: 1, 278: height,
+            279: len(data), **({34735: 1} if geo else {})}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + directory)
+
+
+@pytest.mark.parametrize(("bits", "top"), [(8, 255), (12, 4095), (16, 65535)])
+@pytest.mark.parametrize("zero_is_white", [False, True])
+def test_grey_tiffs_of_any_depth_and_with_0_as_white(
+    tmp_path: Path, bits: int, top: int, zero_is_white: bool
+) -> None:
+    path = tmp_path / "a.tif"
+    write_tiff(path, np.array([[0, top // 5, 2 * top // 5, top]]), bits, zero_is_white=zero_is_white)
+    if bits == 12 and zero_is_white:
+        with pytest.raises(DataError, match="a kind of pixels that is not read"):
+            open_image(path)
+        return
+    found = [pixel(path, (x, 0))[0] for x in range(4)]
+    wanted = [0, 51, 102, 255]
+    assert np.abs(np.array(found) - (255 - np.array(wanted) if zero_is_white else wanted)).max() <= 1
+
+
+def test_a_geotiff_of_more_than_8_bits_is_left_to_its_data_adapter(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "wide.tif", np.array([[0, 3000]]), 16, geo=True)
+    write_tiff(tmp_path / "byte.tif", np.array([[0, 200]]), 8, geo=True)
+    for look in (check_image, open_image):
+        with pytest.raises(DataError, match=r"wide\.tif: a GeoTIFF of 16 bits; data\.adapter: geotiff reads it"):
+            look(tmp_path / "wide.tif")
+    assert pixel(tmp_path / "byte.tif", (1, 0)) == (200, 200, 200)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bit_pictures_are_turned_upright_too(tmp_path: Path, name: str) -> None:
+    values = np.zeros((2, 3), np.uint16)
+    values[0, 0] = 65535
+    picture = Image.fromarray(values)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # to be turned clockwise: the first pixel goes to the top right
+    picture.save(tmp_path / name, exif=exif)
+    opened = open_image(tmp_path / name)
+    assert opened.size == (2, 3)
+    assert opened.getpixel((1, 0)) == (255, 255, 255)
+    assert opened.getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_a_16_bit_colour_key_is_laid_on_white(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 3, 1, 16, 0, 0, 0, 0)
+    rows = zlib.compress(b"\0" + struct.pack(">3H", 0, 770, 32896))
+    file = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", struct.pack(">H", 770))
+    (tmp_path / "a.png").write_bytes(file + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    assert [pixel(tmp_path / "a.png", (x, 0))[0] for x in range(3)] == [0, 255, 128]
+
+
+def test_a_tiled_tiff_is_put_together(tmp_path: Path) -> None:
+    wide = Image.linear_gradient("L").resize((70, 40)).convert("RGB")
+    wide.save(tmp_path / "a.tif", compression="tiff_adobe_deflate", tiffinfo={322: 16, 323: 32})
+    assert open_image(tmp_path / "a.tif").tobytes() == wide.tobytes()

@@ -15,22 +15,30 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. A module may import from its own floor and those below. A package stands for all in it, but the
 # tools that make the tiny base (tiny.*) are above the training that they use, and its folder's name below the model.
 FLOORS = (
-    {"errors", "locations", "names", "progress", "quiet", "recipe_yaml"},
-    {"example", "images", "recipe", "recipe_build", "recipe_reading", "recipe_rules", "settings", "sources"},
+    {"errors", "left_out", "locations", "names", "progress", "quiet", "recipe_yaml", "spool"},
+    {"example", "groups", "images", "recipe", "recipe_build", "recipe_reading", "recipe_rules", "settings", "sources"},
     {"data_adapters", "recipes", "tiny"},
     {
-        "checkpoint", "collate", "compat", "data", "forward", "generation", "hub", "loading", "loss",
+        "augment", "checkpoint", "collate", "compat", "data", "detection", "forward", "generation", "hub", "loading",
+        "lookalikes", "loss",
         "methods", "metrics", "model", "parts", "picture", "preflight", "probes", "processor", "quantization",
-        "run_folder", "saving", "schedule", "tracking",
+        "reading", "run_folder", "saving", "schedule", "scoring", "splits", "squares", "tracking", "verification",
+        "visits",
     },
-    {"adapting", "evaluation", "job", "loop", "prediction", "preview", "training"},
+    {
+        "adapting", "audit", "evaluation", "job", "loop", "prediction", "prediction_files", "prediction_inputs",
+        "preview", "starting", "training", "workers",
+    },
     {"doctor", "selftests", "tiny.*"},
     {"cli", "commands"},
     {"__init__", "__main__"},
 )  # fmt: skip
 PLUG_IN = {"errors", "example", "images", "locations"}
 HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "wandb", "tensorboard"}
-LIGHT = {*FLOORS[0], *FLOORS[1], "data_adapters", "data", "metrics", "preflight", "adapting", *FLOORS[-2], *FLOORS[-1]}
+LIGHT = {
+    *FLOORS[0], *FLOORS[1], *FLOORS[-2], *FLOORS[-1],
+    "adapting", "audit", "data", "data_adapters", "metrics", "preflight", "splits", "starting",
+}  # fmt: skip
 
 
 def sources() -> dict[str, Path]:

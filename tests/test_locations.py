@@ -107,7 +107,7 @@ def test_the_written_form_is_the_models_own() -> None:
     [
         ("", 0, 0),
         ("   ", 0, 0),
-        ("no objects here", 0, 1),
+        ("no objects here", 0, 0),
         ("<loc0000><loc0000><loc1023> cat", 0, 1),
         ("<loc0000><loc0000><loc1023><loc1023> cat ; <loc0000> dog", 1, 1),
         ("<loc0000><loc0000><loc1023><loc1023> cat ; ", 1, 1),

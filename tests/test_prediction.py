@@ -162,6 +162,8 @@ def test_a_file_that_holds_something_else_is_not_overwritten(run, folder, tmp_pa
         ({"input": "*.png", "prefix": "x", "out": "o.jsonl"}, DataError, "as a pattern it matches nothing"),
         ({"input": "ok.png", "prefix": "x"}, RecipeError, "--input needs --out"),
         ({"input": "ok.png", "prefix": "x", "out": "o.txt"}, RecipeError, "ends in .jsonl or .csv"),
+        ({"input": "ok.png", "prefix": "x", "out": "o.json"}, RecipeError, "did you mean .jsonl"),
+        ({"input": "out.jsonl", "prefix": "", "out": "o.csv"}, DataError, "row 1: image '../ok.png' is outside of"),
         ({"input": "ok.png", "prefix": "x", "out": "no/o.csv"}, RecipeError, "the folder no does not exist"),
         ({"input": "ok.png", "out": "o.csv"}, RecipeError, "need --prefix"),
         ({"input": "bad.jsonl", "out": "o.csv"}, DataError, "row 1: no prefix in the row"),
@@ -175,6 +177,7 @@ def test_what_does_not_fit_together(run, tmp_path, monkeypatch, pictures, argume
         shutil.copy(pictures[0], "ok.png")
     write_rows(tmp_path / "bad.jsonl", [{"image": "ok.png"}])
     write_rows(tmp_path / "odd.jsonl", [{"image": 3}])
+    write_rows(tmp_path / "out.jsonl", [{"image": "../ok.png"}])
     with pytest.raises(kind, match=words):
         predict(run, **arguments)
 

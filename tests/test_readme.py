@@ -1,4 +1,7 @@
-"""The README's commands run, in their order, as a reader would type them; its links lead somewhere."""
+"""The README's commands run, in their order, as a reader would type them; the pages' links lead somewhere.
+
+The code of docs/run_folder.md runs after it; commands of the other pages are read as the command line would read them.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,25 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from pgtune.cli import main
+from pgtune.cli import _parsers, main
+from pgtune.names import ADAPTERS
 from pgtune.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *DOCS]
+RUN = [README, ROOT / "docs" / "run_folder.md"]
+"""pages whose code is run, one after the other in one folder"""
 SHORT = ["train.max_steps=2", "eval.limit=4"]
-BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTSIDE = {
     "hf auth login",
     ".venv/bin/python -m pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu",
@@ -30,12 +39,11 @@ OUTSIDE = {
 
 class Block(NamedTuple):
     language: str
-    file: str | None
     text: str
 
 
-def blocks() -> list[Block]:
-    return [Block(*found) for found in BLOCK.findall(README.read_text(encoding="utf-8"))]
+def blocks(page: Path = README) -> list[Block]:
+    return [Block(*found) for found in BLOCK.findall(page.read_text(encoding="utf-8"))]
 
 
 def commands(block: Block) -> Iterator[str]:
@@ -89,33 +97,53 @@ def test_every_verb_is_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None
     assert [verb for verb in verbs if not re.search(rf"[`\s]{verb}[`\s]", text)] == []
 
 
-def test_every_link_leads_to_a_file() -> None:
-    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", README.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_nothing_is_left_to_fill_in() -> None:
-    assert re.findall(r"@[A-Z]+@|TODO|TBD", README.read_text(encoding="utf-8")) == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_nothing_is_left_to_fill_in(page: Path) -> None:
+    assert re.findall(r"@[A-Z]+@|TODO|TBD", page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_the_commands_of_the_docs_can_be_given(page: Path) -> None:
+    """Verbs and options are those of the command line; a shipped recipe that is named takes its overrides."""
+    verbs = _parsers()[1]
+    text = page.read_text(encoding="utf-8")
+    lines = re.findall(r"^ *(pgtune .+)$", text, re.MULTILINE)
+    for command in lines + re.findall(r"`(pgtune [^`\n]* --out [^`\n]+)`", text):
+        words = shlex.split(command)[1:]
+        arguments = verbs[words[0]].parse_intermixed_args(words[1:])
+        if "/" in getattr(arguments, "recipe", "") and not arguments.recipe.startswith("data/"):
+            load_recipe(arguments.recipe, arguments.overrides)
+
+
+def test_every_data_adapter_has_its_place() -> None:
+    """Each is in the README's table of domains, or is no data set of a user's."""
+    text = README.read_text(encoding="utf-8")
+    assert [name for name in ADAPTERS if f"`{name}`" not in text] == ["generated"]
+
+
+def test_every_extra_is_in_the_readme() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    text = README.read_text(encoding="utf-8")
+    assert [name for name in extras if f"`{name}`" not in text] == ["test"]
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     shutil.copy(ROOT / "recipes/data/landcover/images/test_001.png", "photo.png")
-    for block in blocks():
-        if block.file:
-            Path(block.file).write_text(block.text, encoding="utf-8")
-            if block.file.endswith(".yaml"):
-                shorter = load_recipe(block.file, SHORT).to_yaml()
-                Path(block.file).write_text(shorter, encoding="utf-8")
-        elif block.language == "python":
-            exec(compile(block.text, str(README), "exec"), {"__name__": "readme"})
-        for command in commands(block):
-            if command.startswith("pgtune "):
-                run(command, capsys)
-    sys.modules.pop("regions")
+    for page in RUN:
+        for block in blocks(page):
+            if block.language == "python":
+                exec(compile(block.text, str(page), "exec"), {"__name__": "readme"})
+            for command in commands(block):
+                if command.startswith("pgtune "):
+                    run(command, capsys)
 
 
 def run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,3 +155,6 @@ def run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert code == 0, f"{command}\n{said.err}"
     assert said.out or words[0] == "predict", command  # a base of two steps may answer nothing
+    if words[0] == "init":  # the recipe it made, with fewer steps
+        written = Path(words[words.index("--out") + 1])
+        written.write_text(load_recipe(str(written), SHORT).to_yaml(), encoding="utf-8")

@@ -7,7 +7,16 @@ from itertools import chain
 
 import pytest
 
-from pgtune.schedule import dropout_seed, epoch_order, learning_rate_factor, micro_batches, step_indices, total_steps
+from pgtune.schedule import (
+    dropout_seed,
+    epoch_order,
+    learning_rate_factor,
+    micro_batches,
+    reference_index,
+    step_indices,
+    step_visits,
+    total_steps,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +50,23 @@ def test_what_a_step_sees_does_not_depend_on_how_it_is_split(batch, accumulation
             found = list(micro_batches(1, range(step, step + 1), 30, batch, accumulation, rank, ranks))
             assert [len(one) for one in found] == [batch] * accumulation
             seen += chain(*found)
-        assert seen == step_indices(1, step, 30, 8)
+        assert seen == step_visits(1, step, 30, 8)
+        assert [visit % 30 for visit in seen] == step_indices(1, step, 30, 8)
+        assert [visit // 30 for visit in seen] == [(8 * step + place) // 30 for place in range(8)]
+
+
+@pytest.mark.parametrize("references", [1, 2, 5, 10])
+def test_references_are_learnt_in_turn_and_none_twice_before_all_were(references):
+    seen = [reference_index(7, 3, epoch, references) for epoch in range(4 * references)]
+    for turn in range(4):
+        assert sorted(seen[turn * references : (turn + 1) * references]) == list(range(references))
+    if references == 10:
+        assert len({tuple(seen[turn * 10 : turn * 10 + 10]) for turn in range(4)}) == 4, "each round in its own order"
+        assert seen != [reference_index(7, 4, epoch, 10) for epoch in range(40)], "another example, another order"
+        assert seen != [reference_index(8, 3, epoch, 10) for epoch in range(40)], "another seed, another order"
+    firsts = [reference_index(0, example, 0, references) for example in range(400)]
+    counts = [firsts.count(index) for index in range(references)]
+    assert min(counts) > 200 / references, "in the first epoch each is as likely as another"
 
 
 def test_a_resumed_range_goes_on_where_the_whole_one_would():

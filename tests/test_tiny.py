@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor, GemmaTokenizer, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from pgtune import tiny
-from pgtune.data_adapters.generated import GeneratedAdapter
+from pgtune.data_adapters.generated.generated import GeneratedAdapter
 from pgtune.tiny import quality, questions, tower
 from pgtune.tiny.architecture import new_model
 from pgtune.tiny.build import build, new_processor

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pgtune.metrics.score import mean_of
 
-__all__ = ["VQAV2", "VQA_ACCURACY", "normalise_vqav2", "vqa_accuracy", "vqav2"]
+__all__ = ["VQA", "VQAV2", "normalise_vqav2", "vqa", "vqav2"]
 
 # What the official table completes words to: it lists each of these with one "'" left out, whichever of them. Where
 # there are two, both left out (hedve) is not in the table.
@@ -48,7 +48,7 @@ _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
 
 
-def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
+def vqa(prediction: str, references: Sequence[str]) -> float:
     """min(1, matches / 3) over all answers, on the raw text: OKVQA, A-OKVQA, VizWiz.
 
     No answer is left out in turn and nothing is normalised. A single reference is a single answer: 1 or 0.
@@ -92,5 +92,5 @@ def normalise_vqav2(text: str) -> str:
     return " ".join(_REPLACE.get(word, word) for word in words)
 
 
-VQA_ACCURACY = mean_of(vqa_accuracy)
+VQA = mean_of(vqa)
 VQAV2 = mean_of(vqav2, min_references=2)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration, PreTrainedModel, ProcessorMixin
 
-from pgtune.data_adapters.generated import TASKS, GeneratedAdapter
+from pgtune.data_adapters.generated.generated import TASKS, GeneratedAdapter
 from pgtune.example import Example
 from pgtune.images import open_image
 from pgtune.locations import decode_detections

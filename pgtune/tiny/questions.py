@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pgtune.data_adapters.drawing import draw
-from pgtune.data_adapters.scenes import (
+from pgtune.data_adapters.generated.drawing import draw
+from pgtune.data_adapters.generated.scenes import (
     COLOURS,
     SHAPES,
     TEXTURES,

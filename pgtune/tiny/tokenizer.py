@@ -14,8 +14,8 @@ from itertools import pairwise
 from tokenizers import AddedToken
 from transformers import GemmaTokenizer
 
-from pgtune.data_adapters.generated import GeneratedAdapter
-from pgtune.data_adapters.scenes import WORDS
+from pgtune.data_adapters.generated.generated import GeneratedAdapter
+from pgtune.data_adapters.generated.scenes import WORDS
 
 MERGES = 460
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")

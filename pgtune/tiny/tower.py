@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import SiglipVisionModel
 
-from pgtune.data_adapters.generated import GeneratedAdapter
+from pgtune.data_adapters.generated.generated import GeneratedAdapter
 from pgtune.tiny.architecture import HIDDEN, RESOLUTION, vision_config
 from pgtune.tiny.questions import FINE_HEADS, HEADS, IGNORED, PATCH_HEADS, SLOT_HEADS, Batch, make_batch
 

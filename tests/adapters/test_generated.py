@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pgtune.data_adapters.drawing import draw
-from pgtune.data_adapters.generated import TASKS, GeneratedAdapter, caption
-from pgtune.data_adapters.scenes import COLOURS, PLACES, BarScene, Shape, ShapeScene, StaffScene, TextScene
+from pgtune.data_adapters.generated.drawing import draw
+from pgtune.data_adapters.generated.generated import TASKS, GeneratedAdapter, caption
+from pgtune.data_adapters.generated.scenes import COLOURS, PLACES, BarScene, Shape, ShapeScene, StaffScene, TextScene
 from pgtune.errors import AdapterError
 from pgtune.images import open_image
 from pgtune.locations import Box, decode_detections

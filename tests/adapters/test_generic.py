@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pgtune.data_adapters.generic import JsonlAdapter
+from pgtune.data_adapters.generic.jsonl import JsonlAdapter
 from pgtune.errors import AdapterError, DataError
 from pgtune.example import Example
 
@@ -34,6 +34,21 @@ def test_text_is_passed_on_unchanged() -> None:
     assert (example.prefix, example.suffix) == (text, text)
 
 
+def test_part_question_type_and_groups() -> None:
+    row = {**ROW, "part": "human", "question_type": "count", "groups": {"patient": 17, "scene": "b", "work": None}}
+    example = JsonlAdapter()(row)
+    assert (example.part, example.question_type, example.metadata) == ("human", "count", {})
+    assert example.groups == {"patient": "17", "scene": "b"}
+    nothing = JsonlAdapter()({**ROW, "part": None, "question_type": None, "groups": None})
+    assert nothing == JsonlAdapter()(ROW)
+    named = JsonlAdapter(part="half", question_type="kind", groups="shared")
+    example = named({**ROW, "half": "human", "kind": "count", "shared": {"x": 1.5}, "part": 3})
+    assert (example.part, example.question_type, example.groups) == ("human", "count", {"x": "1.5"})
+    assert example.metadata == {"part": 3}
+    unread = JsonlAdapter(part=None, question_type=None, groups=None)({**ROW, "part": 3, "groups": [1]})
+    assert (unread.part, unread.groups, unread.metadata) == ("", {}, {"part": 3, "groups": [1]})
+
+
 def test_other_names_for_the_keys() -> None:
     adapter = JsonlAdapter(image="file", prefix="question", suffix="answer", references="answers")
     row = {"file": "a.png", "question": "q", "answer": "x", "answers": ["x", "y"], "suffix": "kept"}
@@ -46,6 +61,8 @@ def test_other_names_for_the_keys() -> None:
         ({"image": ""}, "image must be the name of a key"),
         ({"suffix": None}, "suffix must be the name of a key of the rows, got NoneType None"),
         ({"prefix": "suffix"}, "prefix = 'suffix'"),
+        ({"part": ""}, "part must be the name of a key"),
+        ({"groups": "part"}, "'part' is the name of another argument's key too"),
     ],
 )
 def test_key_names_that_cannot_be_are_refused(arguments: dict[str, Any], words: str) -> None:
@@ -71,6 +88,11 @@ def test_key_names_that_cannot_be_are_refused(arguments: dict[str, Any], words: 
         ({"references": "a cat"}, "references must be a list of texts, got str 'a cat'"),
         ({"references": [1]}, "references must be a list of texts (str), got int 1"),
         ({"metadata": "x"}, "metadata must be an object {...}, got str 'x'"),
+        ({"part": 3}, "part must be a text, got int 3; if it is something else, name another key for the argument"),
+        ({"question_type": ["a"]}, "question_type must be a text, got list ['a']"),
+        ({"groups": "a"}, "groups must be an object {...}, got str 'a'"),
+        ({"groups": {"patient": [1]}}, "groups.patient must be a text or a number, got list [1]"),
+        ({"groups": {"patient": True}}, "groups.patient must be a text or a number, got bool True"),
         ({"metadata": {"id": 1}, "id": 2}, "the key 'id' is in the row and in its metadata"),
     ],
 )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pgtune.data_adapters.drawing import draw
-from pgtune.data_adapters.scenes import (
+from pgtune.data_adapters.generated.drawing import draw
+from pgtune.data_adapters.generated.scenes import (
     NOTES,
     PLACES,
     SHAPES,

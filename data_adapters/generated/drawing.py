@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pgtune.data_adapters.scenes import (
+from pgtune.data_adapters.generated.scenes import (
     BarScene,
     LineScene,
     Patch,

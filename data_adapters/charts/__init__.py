@@ -1,0 +1,1 @@
+"""Charts: ChartQA, SciCap, charts to tables, own tables."""

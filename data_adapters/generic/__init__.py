@@ -1,0 +1,1 @@
+"""Common forms of no domain: JSON Lines, CSV, datasets of the Hub, class folders, COCO, VOC, YOLO."""

@@ -1,0 +1,1 @@
+"""Radiology: VQA-RAD, SLAKE, IU X-Ray, MIMIC-CXR, own DICOM files."""

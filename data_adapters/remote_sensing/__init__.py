@@ -1,0 +1,1 @@
+"""Remote sensing: RSVQA, captions of aerial scenes, DOTA, folders of scenes, own GeoTIFFs."""

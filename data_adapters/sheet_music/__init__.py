@@ -1,0 +1,1 @@
+"""Sheet music: GrandStaff, PrIMuS, own scores."""
