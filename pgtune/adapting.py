@@ -123,8 +123,10 @@ def _splits(adapter: DataAdapter, source: str | os.PathLike[str]) -> list[str]:
             raise
         except (Exception, SystemExit) as error:  # someone else's code: whatever it raises is reported by name
             raise AdapterError(f"{does} raised {type(error).__name__}: {error}") from error
-        if not listed or not all(isinstance(name, str) and name for name in listed):
-            raise AdapterError(f"{does} must give names, one or more, got {shown(listed)}")
+        if not listed:  # it has none: then there is only the whole
+            return [ALL_SPLITS]
+        if not all(isinstance(name, str) and name for name in listed):
+            raise AdapterError(f"{does} must give names, got {shown(listed)}")
         return listed
     if hasattr(adapter, "rows") or not source_path(source).is_dir():
         return [ALL_SPLITS]

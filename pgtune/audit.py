@@ -8,7 +8,7 @@ frequent each answer is, and what the most frequent answer alone would score.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -17,35 +17,18 @@ from typing import Any
 from pgtune import metrics
 from pgtune.data import Examples
 from pgtune.errors import DataError
-from pgtune.example import Example, ImageSource
+from pgtune.example import ImageSource
 from pgtune.groups import picture_identities
 from pgtune.lookalikes import Print, lookalikes, print_of
+from pgtune.overlaps import Finding, finding_of, group_overlaps
 from pgtune.progress import Progress
 from pgtune.recipe import Recipe
 from pgtune.splits import open_splits
 
-__all__ = ["Audit", "Finding", "audit", "audit_splits", "group_overlaps", "render"]
+__all__ = ["Audit", "audit", "audit_splits", "render"]
 
-_SHOWN = 5
 _FREQUENT = 8
 _PROMPT_SHARE = 0.02
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that should be known before a score is believed.
-
-    ``kind``: pictures, groups, prompts, answers, contradictions or labels. ``splits``: the splits it concerns.
-    ``count`` of ``of`` examples are affected, ``places`` are the first of them. No group's name is ever told: it may be
-    a patient's.
-    """
-
-    kind: str
-    splits: tuple[str, ...]
-    message: str
-    count: int
-    of: int
-    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +87,7 @@ def audit_splits(
     findings: list[Finding] = []
     if pictures:
         findings += _pictures(read)
-    findings += group_overlaps(splits, files=not pictures)
+    findings += group_overlaps(splits, pictures=not pictures)
     findings += _prompts(read)
     lengths: dict[str, dict[str, int]] = {}
     if tokenizer is not None:
@@ -200,7 +183,7 @@ class _Read:
         if not self.clashes:
             return []
         return [
-            _finding(
+            finding_of(
                 "contradictions",
                 (self.name,),
                 "ask the same about the same picture as an earlier row and answer otherwise",
@@ -213,12 +196,7 @@ class _Read:
         if not self.spaced:
             return []
         message = "have white space at an end of prefix or suffix, which the model will learn, or stumble over"
-        return [_finding("answers", (self.name,), message, self.spaced, self.examples)]
-
-
-def _finding(kind: str, splits: tuple[str, ...], message: str, indices: Sequence[int], examples: Examples) -> Finding:
-    places = tuple(examples.where(index) for index in indices[:_SHOWN])
-    return Finding(kind, splits, message, len(indices), len(examples), places)
+        return [finding_of("answers", (self.name,), message, self.spaced, self.examples)]
 
 
 def _pictures(read: Mapping[str, _Read]) -> list[Finding]:
@@ -244,37 +222,8 @@ def _pictures(read: Mapping[str, _Read]) -> list[Finding]:
             if indices:
                 words = "the same picture as an example" if kind == "same" else "nearly the same picture as an example"
                 message = f"show {words} of {first}"
-                found.append(_finding("pictures", (first, second), message, indices, read[second].examples))
+                found.append(finding_of("pictures", (first, second), message, indices, read[second].examples))
     return found
-
-
-def group_overlaps(splits: Mapping[str, Examples], *, files: bool = True) -> list[Finding]:
-    """Groups, such as patients, that stand on both sides of a split; ``files``: and picture files, by their paths.
-
-    Cheap: no picture is opened.
-    """
-    members: dict[str, dict[str, set[str]]] = {name: defaultdict(set) for name in splits}
-    for name, examples in splits.items():
-        for index in range(len(examples)):
-            for key, value in _groups(examples[index], files).items():
-                members[name][key].add(value)
-    found = []
-    for first, second in combinations(splits, 2):
-        for key in members[first].keys() & members[second].keys():
-            shared = members[first][key] & members[second][key]
-            if not shared:
-                continue
-            examples = splits[second]
-            indices = [i for i in range(len(examples)) if _groups(examples[i], files).get(key) in shared]
-            count = len(shared)
-            message = f"belong to {count} {key}{'s' if count > 1 and key[-1] != 's' else ''} that {first} holds too"
-            found.append(_finding("groups", (first, second), message, indices, examples))
-    return sorted(found, key=lambda one: (one.splits, one.message))
-
-
-def _groups(example: Example, files: bool) -> dict[str, str]:
-    paths = [image for image in example.images if isinstance(image, str)]
-    return {**({"picture file": paths[0]} if files and len(paths) == 1 else {}), **example.groups}
 
 
 def _shape(prefix: str) -> str:
@@ -299,18 +248,18 @@ def _prompts(read: Mapping[str, _Read]) -> list[Finding]:
             if new:
                 known = ", ".join(repr(prefix) for prefix, _ in train.prefixes.most_common(3))
                 message = f"have a prompt that train never uses (train has {len(train.prefixes)}, such as {known})"
-                found.append(_finding("prompts", ("train", name), message, new, one.examples))
+                found.append(finding_of("prompts", ("train", name), message, new, one.examples))
             continue
         new = [i for i in range(total) if _shape(one.examples[i].prefix) not in shapes]
         if len(new) > _PROMPT_SHARE * total:
             message = "have a prompt that begins with two words no prompt of train begins with"
-            found.append(_finding("prompts", ("train", name), message, new, one.examples))
+            found.append(finding_of("prompts", ("train", name), message, new, one.examples))
         for ending, share in _endings(one.prefixes).items():
             if abs(share - endings.get(ending, 0.0)) > 0.5:
                 indices = [i for i in range(total) if _ending(one.examples[i].prefix) == ending]
                 other = 100 * endings.get(ending, 0.0)
                 message = f"have a prompt that ends in {ending}, in train {other:.0f} % do"
-                found.append(_finding("prompts", ("train", name), message, indices, one.examples))
+                found.append(finding_of("prompts", ("train", name), message, indices, one.examples))
     return found
 
 
@@ -358,7 +307,7 @@ def _unseen_labels(read: Mapping[str, _Read]) -> list[Finding]:
         unseen = [i for i in range(len(one.examples)) if one.examples[i].suffix not in train.suffixes]
         if name != "train" and unseen:
             message = "have an answer that train never gives"
-            found.append(_finding("labels", ("train", name), message, unseen, one.examples))
+            found.append(finding_of("labels", ("train", name), message, unseen, one.examples))
     return found
 
 
@@ -380,9 +329,7 @@ def render(audit: Audit) -> str:
         lines += ["", f"always answering {_short(audit.trivial_answer)} scores: {scores}"]
     lines.append("")
     for finding in audit.findings:
-        share = f"{finding.count:,} of {finding.of:,} ({100 * finding.count / finding.of:.0f} %)"
-        where = f"{finding.splits[-1]}: {share} " if finding.places else f"{finding.splits[-1]}: "
-        lines.append(f"warning: {where}{finding.message}")
+        lines.append(f"warning: {finding.words()}")
         if finding.places:
             more = f" and {finding.count - len(finding.places):,} more" if finding.count > len(finding.places) else ""
             lines.append(f"         {', '.join(finding.places)}{more}")

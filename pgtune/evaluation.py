@@ -23,7 +23,7 @@ from pgtune.loading import load_run
 from pgtune.metrics.show import summary
 from pgtune.model import Loaded, enough_memory
 from pgtune.picture import SheetRow, contact_sheet
-from pgtune.progress import Progress
+from pgtune.progress import Progress, say
 from pgtune.recipe import EvalSettings, Recipe, Source
 from pgtune.run_folder import RunFolder, json_line, write_folder, write_json, write_text
 from pgtune.scoring import Evaluation, documents, labels_of, trivial
@@ -210,7 +210,8 @@ def evaluate(
         batch_size: examples decoded at once.
 
     Returns:
-        metrics, confidence_intervals, trivial, trivial_answer, n, split, source, folder; and scores and trivial_scores,
+        metrics, confidence_intervals, trivial, trivial_answer, n, split, source, folder, warnings (what of the split
+        training saw too, such as patients); and scores and trivial_scores,
         which hold the parts and question types too (`pgtune.metrics.Score.document`).
 
     Raises:
@@ -239,6 +240,9 @@ def evaluate(
         opened = open_splits(recipe, (split,), limit=limit)
         folder.check_same_split(opened.record)
         examples = opened[split]
+    warnings = [] if source is not None else folder.overlaps(split)
+    for warning in warnings:
+        say(f"warning    {warning}")
     left_out = examples.left_out
     read = os.fspath(source) if source is not None else (getattr(recipe.data, split) or recipe.data.train).source
     loaded = load_run(folder, recipe)
@@ -257,6 +261,7 @@ def evaluate(
         "n": len(evaluation.rows),
         "split": split,
         "source": read,
+        "warnings": warnings,
         "left_out": {split: left_out.document()} if left_out else {},
         "scores": evaluation.documents,
         "trivial_scores": documents(trivial_scores),

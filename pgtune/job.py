@@ -17,6 +17,7 @@ from pgtune.errors import DataError
 from pgtune.example import Example
 from pgtune.methods import prepare
 from pgtune.model import Loaded, choose_mixed_precision, load_base
+from pgtune.overlaps import Finding, group_overlaps
 from pgtune.parts import is_kernel
 from pgtune.probes import check_first_batch
 from pgtune.progress import say
@@ -92,6 +93,7 @@ class Job:
     validation: Examples | None
     test: Examples | None
     splits: Splits
+    overlaps: list[Finding]
     steps: int
     effective_batch: int
 
@@ -108,6 +110,7 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
     # Said outright, so that what `accelerate config` left in the environment changes nothing of the recipe.
     accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=1)
     splits = open_splits(recipe)
+    overlaps = group_overlaps(splits)
     train_set, validation, test = splits["train"], splits.get("validation"), splits.get("test")
     loaded = load_base(recipe.model, full=full, device=accelerator.device)
     collator = Collator(loaded.processor, recipe.data.max_text_tokens, recipe.data.too_long)
@@ -128,10 +131,13 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
     loaded.mixed_precision = choose_mixed_precision(recipe.train.mixed_precision, loaded)
     effective = recipe.train.batch_size * recipe.train.gradient_accumulation_steps * accelerator.num_processes
     steps = total_steps(len(kept), effective, recipe.train.epochs, recipe.train.max_steps)
+    rows = Rows(kept, visits)
     job = Job(
-        recipe, accelerator, folder, loaded, collator, Rows(kept, visits), validation, test, splits, steps, effective
+        recipe, accelerator, folder, loaded, collator, rows, validation, test, splits, overlaps, steps, effective
     )
     if job.main:
+        for overlap in overlaps:
+            say(f"warning    {overlap.words()}")
         say(loaded.summary())
         for line in visits.notes():
             say(line)

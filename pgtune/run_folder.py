@@ -8,6 +8,7 @@
     log.jsonl           one row per optimiser step     validation.jsonl  one row per look at the validation split
     status.json         running or finished            checkpoints/      to go on from
     splits.json         with data.split_by: the rows of each split, and how they were cut
+    overlaps.json       patients, works, pictures on both sides of a split: `evaluate` repeats the warning
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 import yaml
 
 from pgtune.errors import RunError
+from pgtune.overlaps import Finding
 from pgtune.recipe import Recipe, load_recipe
 from pgtune.sources import source_path
 from pgtune.splits import same_split
@@ -117,6 +119,7 @@ class RunFolder:
         self.picture = self.path / "predictions.png"
         self.checkpoints = self.path / "checkpoints"
         self.splits_file = self.path / "splits.json"
+        self.overlaps_file = self.path / "overlaps.json"
         self.status_file = self.path / "status.json"
 
     @property
@@ -229,6 +232,14 @@ class RunFolder:
         splits = ",\n".join(f"    {json.dumps(name)}: {json.dumps(of)}" for name, of in record["splits"].items())
         rest = json.dumps({key: value for key, value in record.items() if key != "splits"}, indent=2)
         write_text(self.splits_file, rest.removesuffix("\n}") + f',\n  "splits": {{\n{splits}\n  }}\n}}\n')
+
+    def overlaps(self, split: str) -> list[str]:
+        """What the training found of this split on the other side too, in words; nothing where it found nothing."""
+        if not self.overlaps_file.is_file():
+            return []
+        with undamaged(self.overlaps_file):
+            found = [Finding(**one) for one in json.loads(self.overlaps_file.read_text(encoding="utf-8"))]
+        return [one.words() for one in found if split in one.splits]
 
     def check_same_split(self, record: dict[str, Any] | None) -> None:
         """That a cut of the data is the one that the run was trained on.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 from contextlib import nullcontext
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -74,6 +75,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> d
             if not going_on:
                 folder.start(recipe, versions(), facts)
                 folder.write_split(job.splits.record)
+                write_json(folder.overlaps_file, [asdict(overlap) for overlap in job.overlaps])
             write_folder(folder.processor, lambda aside: save_processor(job.loaded.processor, aside))
         job.accelerator.wait_for_everyone()
         return _run(job)

@@ -145,7 +145,7 @@ def test_a_data_adapter_may_list_its_splits(project: Path) -> None:
         (
             {"adapter_name": "my_drawn:Drawn", "adapter_args": {"splits": [1]}},
             AdapterError,
-            "set: listing the splits, data adapter Drawn must give names, one or more, got list [1]",
+            "set: listing the splits, data adapter Drawn must give names, got list [1]",
         ),
         ({"source": "bad"}, DataError, "bad/train.jsonl, row 1: is not JSON"),
         ({"split": "test"}, DataError, "set: no split 'test' in this folder; it has train, valid"),

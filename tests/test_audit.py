@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pgtune.audit import Audit, audit, audit_splits, group_overlaps, render
+from pgtune.audit import Audit, audit, audit_splits, render
 from pgtune.cli import main
 from pgtune.data import Examples, open_source
 from pgtune.example import load_adapter
+from pgtune.overlaps import group_overlaps
 from pgtune.recipe import Recipe, Source, load_recipe
 
 
@@ -93,7 +94,7 @@ def test_picture_files_are_compared_by_path_where_none_is_opened(tmp_path: Path)
     train, test = [row(tmp_path, seed) for seed in range(5)], [row(tmp_path, seed) for seed in range(4, 8)]
     result = audit_splits(opened(tmp_path, train=train, test=test), ["exact_match"], pictures=False)
     (finding,) = result.findings
-    assert finding.message == "belong to 1 picture file that train holds too"
+    assert finding.message == "belong to 1 picture that train holds too"
     assert finding.count == 1
 
 
@@ -176,3 +177,26 @@ def test_the_verb(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_picture_that_does_not_open_is_named_by_its_row(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "4.png").write_bytes(b"no picture")
     assert main(["audit", str(tmp_path / "r.yaml")]) == 2
+
+
+def test_training_and_evaluation_warn_of_patients_on_both_sides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = [row(tmp_path, seed, groups={"patient": f"Muster^{seed % 3}"}) for seed in range(8)]
+    test = [row(tmp_path, 50 + seed, groups={"patient": f"Muster^{seed % 6}"}) for seed in range(6)]
+    opened(tmp_path, train=train, test=test)
+    (tmp_path / "r.yaml").write_text(
+        f"model: {{base: tiny}}\nlora: {{rank: 2}}\ndata: {{train: {tmp_path}, test: {tmp_path}}}\n"
+        "train: {max_steps: 1, batch_size: 2}\neval: {max_new_tokens: 2, before: false}\n"
+        f"output_dir: {tmp_path}/run\n"
+    )
+    warning = "test: 3 of 6 (50 %) belong to 3 patients that train holds too"
+    assert main(["train", str(tmp_path / "r.yaml")]) == 0
+    assert f"warning    {warning}\n" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "run"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert f"warning    {warning}\n" in said.err
+    assert json.loads(said.out)["warnings"] == [warning]
+    assert "Muster" not in (tmp_path / "run" / "overlaps.json").read_text()
+    assert main(["evaluate", str(tmp_path / "run"), "--split", "train", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [warning], "it concerns both sides"

@@ -22,6 +22,7 @@ FLOORS = (
         "augment", "checkpoint", "collate", "compat", "data", "detection", "forward", "generation", "hub", "loading",
         "lookalikes", "loss",
         "methods", "metrics", "model", "parts", "picture", "preflight", "probes", "processor", "quantization",
+        "overlaps",
         "reading", "run_folder", "saving", "schedule", "scoring", "splits", "squares", "tracking", "verification",
         "visits",
     },

@@ -30,6 +30,7 @@ COMMON = {
     "predictions.png",
     "checkpoints",
     "status.json",
+    "overlaps.json",
 }
 
 
