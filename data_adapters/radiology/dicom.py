@@ -199,7 +199,7 @@ class DicomAdapter:
         try:
             numbers = files.find(table, cells[table.column])
             named.update(numbers)
-            found = [files.header(number) for number in numbers]
+            found = [files.named(number) for number in numbers]
             headers = {file: number for file, number in zip(found, numbers, strict=True) if isinstance(file, Header)}
             if not headers:
                 refused = [file for file in found if not isinstance(file, Header)]
@@ -246,12 +246,15 @@ class _Files:
     def header(self, number: int) -> Header | Skip | DataError:
         if number not in self._headers:
             header = header_of(self.folder, self.paths[number])
-            if isinstance(header, DataError):
-                header = DataError(f"{self.name(number)}: {header}")
             if isinstance(header, Header) and header.burned_in and self.adapter.burned_in == "skip":
                 header = Skip("words are burnt into the picture")
             self._headers[number] = header
         return self._headers[number]
+
+    def named(self, number: int) -> Header | Skip | DataError:
+        """As `header`, and an error says which file it is about."""
+        header = self.header(number)
+        return DataError(f"{self.name(number)}: {header}") if isinstance(header, DataError) else header
 
     def find(self, table: Table, called: str) -> list[int]:
         """The numbers of the files that a row names."""

@@ -44,7 +44,8 @@ def told_colours(data: Any, path: str, frame: int) -> dict[str, str]:
 def _transformed(picture: bytes) -> bool:
     """Whether a JPEG 2000 codestream says that a colour transform has to be undone."""
     start = picture.find(_JPEG_2000)
-    coding = next((part for marker, part in _segments(picture, start + 2) if marker == _COD), b"") if start >= 0 else b""
+    segments = _segments(picture, start + 2) if start >= 0 else ()
+    coding = next((part for marker, part in segments if marker == _COD), b"")
     return len(coding) > 4 and coding[4] == 1
 
 
@@ -57,7 +58,8 @@ def _subsampled(picture: bytes) -> bool:
 def _segments(picture: bytes, place: int) -> Iterator[tuple[int, bytes]]:
     """The marker segments from a place to where the coded data begins: marker and content."""
     while place + 4 <= len(picture):
-        marker, length = int.from_bytes(picture[place : place + 2], "big"), int.from_bytes(picture[place + 2 : place + 4], "big")
+        marker = int.from_bytes(picture[place : place + 2], "big")
+        length = int.from_bytes(picture[place + 2 : place + 4], "big")
         if marker in (_SOS, _SOT) or marker < 0xFF00 or length < 2:
             return
         yield marker, picture[place + 4 : place + 2 + length]

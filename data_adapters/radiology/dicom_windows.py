@@ -172,7 +172,7 @@ class _Transfer:
                 raise DataError(f"window = 'file:{wanted}': its width is {chosen[1]:g}")
         if function not in _FUNCTIONS:
             raise DataError(f"its VOILUTFunction is none of {', '.join(_FUNCTIONS)}")
-        if function == "LINEAR" and chosen[1] < 1:  # not allowed, but met where values are shares: there is no other sense
+        if function == "LINEAR" and chosen[1] < 1:  # not allowed, but met where values are shares
             function = "LINEAR_EXACT"
         return None, chosen, function
 
@@ -185,7 +185,7 @@ class _Transfer:
         count, first, bits = (int(number) for number in entry.LUTDescriptor)
         content = entry.LUTData
         order = "<u2" if self.data.original_encoding[1] else ">u2"
-        if isinstance(content, bytes) and bits <= 8 and len(content) in (count, count + 1):  # a byte each, padded to even
+        if isinstance(content, bytes) and bits <= 8 and len(content) in (count, count + 1):  # a byte each, made even
             order = "u1"
         # It has the sign of the values that the Modality LUT gives, which the header's type of number may not tell.
         if first >= 2**15 and values.min() < 0:
@@ -200,7 +200,7 @@ class _Transfer:
         if self.data.get("ModalityLUTSequence"):
             return True
         slope, intercept = numbers_of(self.rescale, "RescaleSlope"), numbers_of(self.rescale, "RescaleIntercept")
-        return (slope or [1.0])[0] != 1 or (intercept or [0.0])[0] != 0
+        return (slope or [1.0])[:1] != [1.0] or (intercept or [0.0])[:1] != [0.0]
 
     def _hounsfield(self) -> bool:
         unit = str(self.rescale.get("RescaleType") or "HU").strip()

@@ -143,7 +143,8 @@ class SlakeAdapter:
     """SLAKE (Liu et al. 2021): questions about 642 CT, MR and X-ray pictures, in English and Chinese.
 
     The source is the folder ``Slake1.0`` with ``train.json``, ``validate.json``, ``test.json`` and ``imgs/``.
-    ``part`` is ``open`` or ``closed``, ``question_type`` the published ``content_type``.
+    ``part`` is ``open`` or ``closed``, ``question_type`` the published ``content_type``. Of the 4,919 / 1,053 / 1,061
+    questions in English one, of train, has an empty answer and is skipped.
 
     ``language``: ``en`` or ``zh``: questions in the other language are skipped; null: both.
     ``prefix``: the prompt; ``{language}`` and ``{question}`` stand for the question's own.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pgtune.data_adapters.remote_sensing.geotiff_export import NOTHING, write_geojson
-from pgtune.data_adapters.remote_sensing.geotiff_labels import VECTORS, VectorLabels
+from pgtune.data_adapters.remote_sensing.geotiff_labels import VectorLabels, beside
 from pgtune.data_adapters.remote_sensing.geotiff_look import Look
 from pgtune.data_adapters.remote_sensing.geotiff_raster import open_raster, scene_look
 from pgtune.data_adapters.remote_sensing.tiling import Grid, Objects, Placed, check_tiling
@@ -131,9 +131,13 @@ class GeoTiffAdapter:
             )
         vectors = {path: self._vector(path, source) for path in self._scenes(source, split)}
         found: set[str] = set()
+        missed: dict[VectorLabels, Path] = {}  # with a scene that none of their features lies in
+        placed: set[VectorLabels] = set()
         for vector in dict.fromkeys(vectors.values()):
             names, left_out = vector.survey(self.classes)
             found |= set(names)
+            if not names:
+                placed.add(vector)
             yield from left_out
         classes = self.classes
         if classes is None:
@@ -148,7 +152,21 @@ class GeoTiffAdapter:
             yield Row(DataError("no feature of the labels can be an object"), str(source))
             return
         for path, vector in vectors.items():
-            yield from self._scene(path, vector, classes, source)
+            try:
+                with open_raster(path) as raster:
+                    objects = vector.objects(raster, str(path), self.classes)
+            except DataError as error:  # the scene as a whole
+                yield Row(error, path.name)
+                continue
+            if objects.labels:
+                placed.add(vector)
+            else:
+                missed.setdefault(vector, path)
+            yield from self._scene(path, objects, classes, source)
+        for vector, path in missed.items():
+            if vector not in placed:
+                problem = vector.elsewhere(path)
+                yield Row(Skip(problem) if self.empty == "keep" else DataError(problem), vector.path.name)
 
     def __call__(self, row: Mapping[str, Any]) -> Example:
         """A row as `rows` makes it."""
@@ -215,7 +233,7 @@ class GeoTiffAdapter:
             except (KeyError, IndexError, ValueError):
                 raise DataError(f"data.adapter_args.labels = {self.labels!r}: only {{stem}} can be filled in") from None
         else:
-            path = _beside(scene, top)
+            path = beside(scene, top)
         return VectorLabels(path, self.column, self.label, self.layer, self.label_crs, float(self.buffer))
 
     def _tiles(self, path: Path, source: Path) -> Iterator[tuple[Placed, bool, dict[str, Any]]]:
@@ -228,11 +246,9 @@ class GeoTiffAdapter:
             for placed, has_data in Grid(self.size, self.overlap, self.scale).tiles(raster, str(path), look):
                 yield placed, has_data, {**scene, "cover": list(placed.cover)}
 
-    def _scene(self, path: Path, vector: VectorLabels, classes: list[str], source: Path) -> Iterator[Row]:
+    def _scene(self, path: Path, objects: Objects, classes: list[str], source: Path) -> Iterator[Row]:
         prefix = detect_prefix(classes) if self.task == "detect" else self.question
         try:
-            with open_raster(path) as raster:
-                objects = vector.objects(raster, str(path), self.classes)
             for placed, has_data, metadata in self._tiles(path, source):
                 place = f"{path.name}, {placed.place}"
                 suffix = self._suffix(objects, placed) if has_data else Skip("tile without data")
@@ -291,18 +307,3 @@ def scene_metadata(raster: Any, name: str, look: Look) -> dict[str, Any]:
 def _split_folder(source: Path, split: str) -> Path | None:
     names = next((names for key, names in _SPLITS.items() if split in (key, *names)), (split,))
     return next((source / name for name in names if (source / name).is_dir()), None)
-
-
-def _beside(scene: Path, top: Path) -> Path:
-    """The vector file that belongs to a scene. Raises DataError: none, or several."""
-    for ending in VECTORS:
-        if (path := scene.with_suffix(ending)).is_file():
-            return path
-    for folder in dict.fromkeys((scene.parent, top)):
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in VECTORS)
-        if len(found) > 1:
-            several = ", ".join(path.name for path in found[:5])
-            raise DataError(f"{folder}: {several}: data.adapter_args.labels names the file with the labels")
-        if found:
-            return found[0]
-    raise DataError(f"{top}: no labels (looked for {', '.join(VECTORS)}); data.adapter_args.labels names their file")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pgtune.data_adapters.extras import require
+from pgtune.data_adapters.remote_sensing.geotiff_raster import open_raster
 from pgtune.data_adapters.remote_sensing.tiling import Objects
 from pgtune.errors import DataError
 from pgtune.example import Row, Skip
 
-__all__ = ["VECTORS", "VectorLabels", "to_pixels"]
+__all__ = ["VECTORS", "VectorLabels", "beside", "to_pixels"]
 
 VECTORS = (".geojson", ".gpkg", ".shp", ".fgb")
 """The endings of files that are looked for as labels."""
@@ -76,7 +78,24 @@ class VectorLabels:
             shapes[flat] = shapely.buffer(shapes[flat], self.buffer)
         # What the raster's system has no coordinates for becomes infinite.
         placed = [i for i, size in enumerate(abs(shapely.bounds(shapes)).max(axis=1)) if size < 1e12]
+        bent = [i for i in placed if not shapely.is_valid(shapes[i])]  # by the other coordinate system
+        shapes[bent] = shapely.make_valid(shapes[bent])
         return Objects(shapes[placed], [names[i] for i in placed], [places[i] for i in placed])
+
+    def elsewhere(self, scene: Path) -> str:
+        """What to say where no feature lies in any scene; ``scene`` is one of them."""
+        pyogrio = require("pyogrio", "remote-sensing")
+        info = self._info()
+        with _readable(self.path):
+            own = pyogrio.read_info(self.path, layer=info["layer"], force_total_bounds=True)["total_bounds"]
+        with open_raster(scene) as raster:
+            wanted = self._bounds(raster, self._transformer(raster, str(scene)))
+        system = self.crs or info["crs"] or "no coordinate reference system"
+        there = f", {scene.name} is at {_extent(wanted)}" if wanted else ""
+        return (
+            f"none of its features lies in a scene: in {system} they are at {_extent(own)}{there}; are x and y "
+            "swapped, or are they in another system, which data.adapter_args.label_crs names?"
+        )
 
     def _problems(self, shapes: Any, names: list[str], classes: list[str] | None) -> list[str]:
         """Of each feature, why it cannot be an object; "": it can."""
@@ -114,18 +133,20 @@ class VectorLabels:
         shapely = require("shapely", "remote-sensing")
         import numpy as np
 
-        layer = {"layer": self.layer} if self.layer else {}
-        if self._info()["features"] == 0:  # a scene without objects; such a GeoJSON has no columns either
+        info = self._info()
+        if info["features"] == 0:  # a scene without objects; such a GeoJSON has no columns either
             return [], np.empty(0, dtype=object), []
         columns = [self.column] if self.column else []
         with _readable(self.path):
             _, fids, wkb, fields = raw.read(
-                self.path, columns=columns, force_2d=True, return_fids=True, **layer, **which
+                self.path, layer=info["layer"], columns=columns, force_2d=True, return_fids=True, **which
             )
         if wkb is None:
             raise DataError(f"{self.path}: has no geometries")
         shapes = np.asarray(shapely.from_wkb(wkb, on_invalid="ignore"), dtype=object)
         names = [_text(value) for value in fields[0]] if self.column else [self.label] * len(fids)
+        if info["encoding"] == "ISO-8859-1" and not self.path.with_suffix(".cpg").is_file():
+            names = [_of_windows(name) for name in names]
         return fids, shapes, names
 
     def _transformer(self, raster: Any, path: str) -> Any:
@@ -176,17 +197,34 @@ def _info(path: Path, layer: str, column: str, changed: int, size: int) -> dict[
     """Kept, since a GeoJSON is read as a whole for it; ``changed`` and ``size`` tell whether it is the same file."""
     pyogrio = require("pyogrio", "remote-sensing")
     with _readable(path):
-        layers = [str(name) for name, _ in pyogrio.list_layers(path)]
+        # A table without a geometry is no layer of labels: QGIS keeps its styles in one.
+        layers = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
     if layer and layer not in layers:
         raise DataError(f"{path}: no layer {layer!r}{_close(layer, layers)} ({_there(layers)})")
     if not layers or (len(layers) > 1 and not layer):
         raise DataError(f"{path}: {_there(layers)}; data.adapter_args.layer names the one with the labels")
     with _readable(path):
         info: dict[str, Any] = pyogrio.read_info(path, layer=layer or layers[0])
+    info["layer"] = layer or layers[0]
     columns = [str(name) for name in info["fields"]]
     if column and column not in columns and info["features"] != 0:
         raise DataError(f"{path}: no column {column!r}{_close(column, columns)} ({_there(columns)})")
     return info
+
+
+def beside(scene: Path, top: Path) -> Path:
+    """The vector file that belongs to a scene. Raises DataError: none, or several."""
+    for ending in VECTORS:
+        if (path := scene.with_suffix(ending)).is_file():
+            return path
+    for folder in dict.fromkeys((scene.parent, top)):
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in VECTORS)
+        if len(found) > 1:
+            several = ", ".join(path.name for path in found[:5])
+            raise DataError(f"{folder}: {several}: data.adapter_args.labels names the file with the labels")
+        if found:
+            return found[0]
+    raise DataError(f"{top}: no labels (looked for {', '.join(VECTORS)}); data.adapter_args.labels names their file")
 
 
 def to_pixels(shapes: Any, transform: Any) -> Any:
@@ -213,6 +251,11 @@ def _finer(shapes: Any) -> Any:
     return shapely.segmentize(shapes, np.where(side > 0, side / 8, 1.0))
 
 
+def _extent(bounds: Sequence[float]) -> str:
+    x0, y0, x1, y1 = bounds
+    return f"x {x0:.8g} to {x1:.8g}, y {y0:.8g} to {y1:.8g}"
+
+
 def _text(value: Any) -> str:
     """A class as text: 3.0, which a whole number becomes where others are missing, is 3; nothing is ""."""
     if value is None or value != value:
@@ -220,6 +263,18 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
+
+
+def _of_windows(text: str) -> str:
+    """A text of a Shapefile that does not tell its encoding: UTF-8 where it is that, else what Windows calls Latin 1.
+
+    GDAL reads both as ISO-8859-1.
+    """
+    content = text.encode("latin-1", "replace")
+    for encoding in ("utf-8", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    return text
 
 
 def _close(name: str, names: list[str]) -> str:

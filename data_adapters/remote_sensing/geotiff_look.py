@@ -8,8 +8,8 @@ The rules, for a scene (one raster file):
   values to another (2 and 98, as desktop GIS do) or between two given values. Percentiles are taken over at most
   ``SAMPLE`` x ``SAMPLE`` evenly spread pixels, from the file's overviews where it has them, without nodata.
 - A pixel is without data where the file's mask, alpha or nodata value says so in every band shown, where a band is not
-  finite, or where every band has the value ``nodata``. Such pixels get the colour ``fill`` and take no part in the
-  stretch.
+  finite (or beyond 1e38, as the lowest number of a floating point type is), or where every band has the value
+  ``nodata``. Such pixels get the colour ``fill`` and take no part in the stretch.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ def choose_bands(raster: Any, path: str | Path, bands: list[int] | None) -> tupl
     for names in (colours, named):
         if all(colour in names for colour in ("red", "green", "blue")):
             return tuple(names.index(colour) + 1 for colour in ("red", "green", "blue")), False, ""
+    if colours[0] == "cyan":
+        raise DataError(f"{path}: holds inks ({', '.join(colours)}); save it as RGB, or name bands to look at them")
     data = [band for band, colour in enumerate(colours, start=1) if colour != "alpha"]
     if not data:
         raise DataError(f"{path}: has an alpha band only, there is nothing to show")

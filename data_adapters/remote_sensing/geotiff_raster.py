@@ -23,6 +23,7 @@ from pgtune.errors import DataError
 
 __all__ = ["Tile", "coarse_mask", "open_raster", "scene_look", "valid_pixels", "whole"]
 
+_BEYOND = 1e38  # no measurement is so far from 0: it is infinite, or a type's lowest number, which GIS write as nodata
 _OPAQUE = 128  # an 8-bit alpha of so much is seen as data: JPEG leaves noise in it
 
 
@@ -54,11 +55,10 @@ class Tile:
 @contextmanager
 def open_raster(path: str | Path) -> Iterator[Any]:
     """The raster behind a path, as rasterio has it. Raises DataError: not there, no raster, complex numbers."""
-    rasterio = require("rasterio", "remote-sensing")
     if not os.path.isfile(path):
         raise DataError(f"{path}: no such file")
     with _readable(path):
-        raster = rasterio.open(os.path.abspath(path))
+        raster = _opened(path)
     with raster:
         if raster.count == 0 or len(raster.subdatasets) > 1:
             what = f"{len(raster.subdatasets)} pictures" if raster.subdatasets else "no bands"
@@ -66,6 +66,19 @@ def open_raster(path: str | Path) -> Iterator[Any]:
         if any(kind.startswith("complex") for kind in raster.dtypes):
             raise DataError(f"{path}: holds complex numbers ({raster.dtypes[0]}); write their amplitude first")
         yield raster
+
+
+def _opened(path: str | Path) -> Any:
+    # By what is in the file: GDAL's other formats include texts that point at addresses in a network.
+    with open(path, "rb") as file:
+        start = file.read(12)
+    driver = next((name for mark, name in _DRIVERS.items() if start.startswith(mark)), None)
+    if Path(path).suffix.lower() == ".vrt":
+        driver = "VRT"
+    if driver is None:
+        known = ", ".join(sorted(set(_DRIVERS.values())))
+        raise DataError(f"{path}: cannot be read as a raster: its first bytes are of none of {known}")
+    return require("rasterio", "remote-sensing").open(os.path.abspath(path), driver=driver)
 
 
 @contextmanager
@@ -82,6 +95,18 @@ def _readable(path: str | Path) -> Iterator[None]:
         except (errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
             why = str(error.__cause__ or error)
             raise DataError(f"{path}: cannot be read as a raster, or is damaged: {why}") from None
+
+
+_DRIVERS = {
+    b"II": "GTiff",
+    b"MM": "GTiff",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"\x00\x00\x00\x0cjP": "JP2OpenJPEG",
+    b"\xff\x4f\xff\x51": "JP2OpenJPEG",
+    b"BM": "BMP",
+}
+"""First bytes of the files that are read, and GDAL's name for their format."""
 
 
 class _Last(threading.local):
@@ -108,7 +133,7 @@ def _kept(path: str) -> Iterator[Any]:
         with open_raster(path):
             pass  # the checks, and closed again
         with _readable(path):
-            _LAST.raster = require("rasterio", "remote-sensing").open(os.path.abspath(path))
+            _LAST.raster = _opened(path)
         _LAST.key = key
     yield _LAST.raster
 
@@ -206,7 +231,7 @@ def _values(
                 alpha = raster.read(band, window=area, out_shape=shape[1:])
                 valid &= (alpha >= _OPAQUE) if raster.dtypes[band - 1] == "uint8" else (alpha > 0)
     if values.dtype.kind == "f":
-        finite = np.isfinite(values)
+        finite = np.abs(values) < _BEYOND  # false for NaN, too
         valid &= finite.all(axis=0)
         values = np.where(finite, values, 0)
     if look.nodata is not None:

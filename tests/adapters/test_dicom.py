@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -18,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_voi, apply_windowing
 from pydicom.sequence import Sequence
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 from radiology_fixtures import dicom, read
 
 from pgtune.data_adapters.radiology.dicom import DicomAdapter
@@ -41,6 +43,93 @@ def shipped(name: str) -> Path:
     path = get_testdata_file(name, download=False)
     assert isinstance(path, str), name
     return Path(path)
+
+
+def bars() -> Any:
+    """A red, a green and a blue bar."""
+    values = np.zeros((32, 48, 3), np.uint8)
+    for bar, colour in enumerate(((200, 30, 30), (30, 200, 30), (30, 30, 200))):
+        values[:, 16 * bar : 16 * bar + 16] = colour
+    return values
+
+
+def compressed(path: Path, syntax: str, kind: str, said: str, **how: Any) -> None:
+    """The bars as one compressed frame, and the header saying ``said`` about its colours."""
+    content = io.BytesIO()
+    Image.fromarray(bars()).save(content, kind, **how)
+    data = dicom(path, bars(), PhotometricInterpretation=said)
+    stream = content.getvalue()
+    if stream[2:4] == b"\xff\xe0":  # JPEG without the marker JFIF, as scanners write it
+        stream = stream[:2] + stream[4 + int.from_bytes(stream[4:6], "big") :]
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = encapsulate([stream])
+    data["PixelData"].VR = "OB"
+    data.save_as(path)
+
+
+class TestWrongHeaders:
+    """What the header says is wrong, and the data leave no doubt about it."""
+
+    @pytest.mark.parametrize("said", ["RGB", "YBR_FULL_422"])
+    def test_jpeg_with_subsampled_colours_is_ycbcr(self, tmp_path: Path, said: str) -> None:
+        compressed(tmp_path / "a.dcm", JPEGBaseline8Bit, "JPEG", said, quality=95, subsampling=1)
+        np.testing.assert_allclose(shown(tmp_path / "a.dcm")[8, 8::16], bars()[8, 8::16], atol=4)
+
+    @pytest.mark.parametrize("said", ["RGB", "YBR_RCT", "YBR_FULL", "YBR_FULL_422"])
+    def test_jpeg_2000_that_undoes_its_transform_is_rgb(self, tmp_path: Path, said: str) -> None:
+        how = {"mct": 1, "irreversible": False, "no_jp2": True}
+        compressed(tmp_path / "a.dcm", JPEG2000Lossless, "JPEG2000", said, **how)
+        np.testing.assert_array_equal(shown(tmp_path / "a.dcm"), bars())
+
+    def test_jpeg_2000_without_a_transform_is_what_the_header_says(self, tmp_path: Path) -> None:
+        how = {"mct": 0, "irreversible": False, "no_jp2": True}
+        compressed(tmp_path / "a.dcm", JPEG2000Lossless, "JPEG2000", "YBR_FULL", **how)
+        wanted = np.asarray(Image.frombytes("YCbCr", (48, 32), bars().tobytes()).convert("RGB"))
+        np.testing.assert_allclose(shown(tmp_path / "a.dcm"), wanted, atol=2)
+
+    @pytest.mark.parametrize("kind", ["<u2", "<i2"])
+    def test_values_in_the_high_bits(self, tmp_path: Path, kind: str) -> None:
+        values = (np.arange(256).reshape(16, 16) * 16 - (2048 if kind == "<i2" else 0)).astype(kind)
+        tags = {"BitsStored": 12, "WindowCenter": 2048 + int(values[0, 0]), "WindowWidth": 4096}
+        dicom(tmp_path / "low.dcm", values, **tags, HighBit=11)
+        dicom(tmp_path / "high.dcm", values << 4, **tags, HighBit=15)
+        dicom(tmp_path / "wrong.dcm", values | 1, **tags, HighBit=15)
+        wanted = shown(tmp_path / "low.dcm")
+        assert wanted.min() == 0
+        assert wanted.max() == 254
+        np.testing.assert_array_equal(shown(tmp_path / "high.dcm"), wanted)
+        np.testing.assert_allclose(shown(tmp_path / "wrong.dcm"), wanted, atol=1)
+
+    def test_palette_of_8_bit_colours_that_says_16(self, tmp_path: Path) -> None:
+        values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        tags: dict[str, Any] = {}
+        for colour in ("Red", "Green", "Blue"):
+            tags[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+            tags[f"{colour}PaletteColorLookupTableData"] = np.arange(256, dtype="<u2").tobytes()
+        dicom(tmp_path / "a.dcm", values, PhotometricInterpretation="PALETTE COLOR", **tags)
+        np.testing.assert_array_equal(shown(tmp_path / "a.dcm")[..., 1], values)
+
+    @pytest.mark.parametrize("rescale", [{}, {"RescaleSlope": 1, "RescaleIntercept": -1024}])
+    def test_voi_lut_that_begins_below_0_and_says_so_unsigned(self, tmp_path: Path, rescale: dict[str, int]) -> None:
+        values = np.arange(-500, 524, 4, dtype=np.int16).reshape(16, 16)
+        table = Dataset()
+        table.add_new("LUTDescriptor", "US", [1024, 2**16 - 500, 10])
+        table.add_new("LUTData", "OW", np.arange(1024, dtype="<u2").tobytes())
+        stored = (values + 1024).astype(np.uint16) if rescale else values
+        dicom(tmp_path / "a.dcm", stored, VOILUTSequence=Sequence([table]), **rescale)
+        np.testing.assert_allclose(shown(tmp_path / "a.dcm"), (values + 500) / 1023 * 255, atol=0.5)
+
+    def test_voi_lut_of_single_bytes(self, tmp_path: Path) -> None:
+        table = Dataset()
+        table.add_new("LUTDescriptor", "SS", [255, -128, 8])
+        table.add_new("LUTData", "OW", np.arange(256, dtype=np.uint8).tobytes())  # 255, and one to make it even
+        dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=Sequence([table]))
+        np.testing.assert_array_equal(shown(tmp_path / "a.dcm").ravel(), np.minimum(np.arange(256), 254))
+
+    def test_window_narrower_than_1(self, tmp_path: Path) -> None:
+        dicom(tmp_path / "a.dcm", RAMP, RescaleSlope=1 / 256, RescaleIntercept=0, WindowCenter=0, WindowWidth=0.5)
+        wanted = np.clip(RAMP / 128 + 0.5, 0, 1) * 255
+        np.testing.assert_allclose(shown(tmp_path / "a.dcm"), wanted, atol=0.5)
 
 
 class TestGrey:
@@ -92,6 +181,8 @@ class TestGrey:
         eight = np.arange(256, dtype=np.uint8).reshape(16, 16) // 2
         dicom(tmp_path / "eight.dcm", eight, Modality="US")
         np.testing.assert_array_equal(shown(tmp_path / "eight.dcm"), eight)
+        dicom(tmp_path / "same.dcm", eight, Modality="US", RescaleSlope=1, RescaleIntercept=0)
+        np.testing.assert_array_equal(shown(tmp_path / "same.dcm"), eight)
         twelve = RAMP.astype(np.uint16) % 256 * 16
         twelve[0, 0] = 60000  # one bright pixel does not darken the rest
         dicom(tmp_path / "mr.dcm", twelve, Modality="MR")
@@ -385,6 +476,15 @@ class TestSeries:
         assert self._order(tmp_path) == [10, 20, 30]
         self._series(tmp_path / "1", [10], ImagePositionPatient=None)
         assert self._order(tmp_path) == [30, 10, 20]
+
+    def test_a_localizer_among_them(self, tmp_path: Path) -> None:
+        self._series(tmp_path / "a", [10, 20])
+        self._series(tmp_path / "b", [5], ImageOrientationPatient=[0, 1, 0, 0, 0, 1], ImageType=["O", "P", "LOCALIZER"])
+        assert self._order(tmp_path) == [10, 20]
+        _, left_out = read(DicomAdapter(prefix="p"), tmp_path, None)
+        assert left_out == [("labels.csv, line 2", "a localizer among other pictures")]
+        made.write_csv(tmp_path / "labels.csv", ["path", "answer"], [["b/0.dcm", "x"]])  # asked for by itself
+        assert self._order(tmp_path) == [5]
 
     def test_planes_that_are_not_parallel(self, tmp_path: Path) -> None:
         self._series(tmp_path / "a", [10, 20], InstanceNumber=2)

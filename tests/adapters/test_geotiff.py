@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from test_remote_sensing import read
 from pgtune.data_adapters.remote_sensing import geotiff_look
 from pgtune.data_adapters.remote_sensing.geotiff import GeoTiffAdapter
 from pgtune.data_adapters.remote_sensing.geotiff_export import Found, merged
+from pgtune.data_adapters.remote_sensing.geotiff_raster import Tile, open_raster
+from pgtune.data_adapters.remote_sensing.tiling import Objects, Placed
 from pgtune.errors import AdapterError, DataError
 from pgtune.example import Example
 from pgtune.images import open_image
@@ -97,6 +101,11 @@ class TestPictures:
         picture = shown(path, fill=[255, 0, 255])
         assert (picture[3:6, 3:6] == [255, 0, 255]).all()
         assert picture[10, 10].tolist() == [255, 0, 255]
+        values[2, 20:30] = np.finfo(np.float32).min
+        path = made.raster(tmp_path / "b.tif", values, nodata=tag, photometric="MINISBLACK")
+        lowest = shown(path, fill=[255, 0, 255])
+        assert (lowest[20:30] == [255, 0, 255]).all()
+        assert abs(lowest[35, 5:] - picture[35, 5:].astype(int)).max() <= 3
         assert picture[0, 0].tolist() != [255, 0, 255]
         assert picture[0, -1, 0] == 255
 
@@ -188,6 +197,10 @@ class TestPictures:
         path = made.raster(tmp_path / "a.tif", np.zeros((1, 4, 4), dtype=np.complex64))
         with pytest.raises(DataError, match="complex numbers"):
             shown(path)
+        inks = made.raster(tmp_path / "b.tif", np.zeros((4, 4, 4), dtype=np.uint16), photometric="CMYK")
+        with pytest.raises(DataError, match="holds inks \\(cyan, magenta, yellow, black\\); save it as RGB"):
+            shown(inks)
+        assert shown(inks, bands=[4], stretch=[0, 9]).max() == 0
         (tmp_path / "c.tif").write_bytes(b"II*\0nothing else")
         with pytest.raises(DataError, match=r"c\.tif: cannot be read as a raster"):
             shown(tmp_path / "c.tif")
@@ -493,6 +506,38 @@ class TestLabels:
         (example,), _ = read(GeoTiffAdapter(**arguments, label_crs=made.UTM), path, None)
         assert len(boxes(example)) == 2
 
+    @pytest.mark.parametrize("mistake", ["axes", "system"])
+    def test_labels_that_lie_elsewhere(self, tmp_path: Path, mistake: str) -> None:
+        """Swapped axes, or map coordinates in a file that does not name their system: what is wrong is said."""
+        path = scene(tmp_path)
+        ring = made.on_map(made.NORTH_UP, CORNERS["barn"])
+        if mistake == "axes":
+            ring = [list(pyproj.Transformer.from_crs(made.UTM, "EPSG:4326").transform(*point)) for point in ring]
+        made.geojson(tmp_path / "a.geojson", [({"type": "Polygon", "coordinates": [ring]}, {"kind": "barn"})], None)
+        found, left_out = read(GeoTiffAdapter(size=96, overlap=0, column="kind"), path, None)
+        assert not found
+        place, why = left_out[-1]
+        assert place == "a.geojson"
+        assert why.startswith("!none of its features lies in a scene: in EPSG:4326 they are at x ")
+        assert "a.tif is at x 14.9999" in why
+        assert "are x and y swapped" in why
+        found, left_out = read(GeoTiffAdapter(size=96, overlap=0, column="kind", empty="keep"), path, None)
+        assert [example.suffix for example in found] == ["nothing"]
+        assert left_out[-1][1].startswith("none of its features")
+
+    @pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+    def test_shapefiles_that_do_not_tell_their_encoding(self, tmp_path: Path, encoding: str) -> None:
+        path = scene(tmp_path)
+        shape = np.array([shapely.to_wkb(shapely.Polygon(made.on_map(made.NORTH_UP, CORNERS["barn"])))])
+        names = [np.array(["Gehöft – groß"], dtype=object)]
+        pyogrio.raw.write(
+            tmp_path / "l.shp", shape, names, ["kind"], geometry_type="Polygon", crs=made.UTM, encoding=encoding
+        )
+        (tmp_path / "l.cpg").unlink()
+        adapter = GeoTiffAdapter(size=96, overlap=0, column="kind", labels="l.shp")
+        (example,), _ = read(adapter, path, None)
+        assert example.prefix == "detect Gehöft – groß"
+
     def test_a_scene_without_objects(self, tmp_path: Path) -> None:
         made.own_scenes(tmp_path, 2)
         made.geojson(tmp_path / "scene1.geojson", [])
@@ -516,6 +561,44 @@ class TestLabels:
             list(GeoTiffAdapter(**arguments, layer="roof").rows(path, None))
         (example,), _ = read(GeoTiffAdapter(**arguments, layer="roofs"), path, None)
         assert example.prefix == "detect 7"
+
+    def test_a_table_of_styles_is_no_layer(self, tmp_path: Path) -> None:
+        path = scene(tmp_path)
+        shape = np.array([shapely.to_wkb(shapely.Polygon(made.on_map(made.NORTH_UP, CORNERS["barn"])))])
+        options = {"crs": made.UTM, "geometry_type": "Polygon"}
+        pyogrio.raw.write(tmp_path / "l.gpkg", shape, [np.array([7])], ["kind"], layer="roofs", **options)
+        with contextlib.closing(sqlite3.connect(tmp_path / "l.gpkg")) as base, base:
+            base.execute("CREATE TABLE layer_styles (id INTEGER PRIMARY KEY, styleQML TEXT)")
+            names = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, ?, ?)"
+            base.execute(names, ("layer_styles", "attributes", "layer_styles"))
+        adapter = GeoTiffAdapter(size=96, overlap=0, column="kind", labels="l.gpkg")
+        (example,), _ = read(adapter, path, None)
+        assert example.prefix == "detect 7"
+
+    def test_corners_on_the_edge_of_a_tile(self) -> None:
+        """Rings that GEOS's own clipping gets wrong: what is outside counted, or a whole tile missed."""
+        rings = [
+            [(96, 24), (80, 48), (48, 32), (32, 8), (88, -40), (72, -8), (56, 8), (88, 0)],
+            [(56, 8), (64, 16), (64, 16), (56, 16), (40, 16), (24, 8), (8, -24), (72, -8)],
+            [(80, 48), (72, 64), (16, 56), (8, 32), (32, 24), (8, 8), (0, -8), (64, 0), (48, 16), (64, 16), (72, 24)],
+            [(64, 64 + 6e-11), (64 + 7e-12, -1e-10), (32, 2e-7), (0, 0), (0, 64 + 6e-11)],
+        ]
+        shapes = [shapely.Polygon(ring) for ring in rings]
+        window = shapely.box(0, 0, 64, 64)
+        tile = Tile("a", (0, 0, 64, 64), (64, 64), (64, 64), geotiff_look.Look((1,), None))
+        placed = Placed(tile, (0, 0, 64, 64), "", "")
+        objects = Objects(shapes, ["a", "b", "c", "d"], ["", "", "", ""])
+        for label, shape in zip("abcd", shapes, strict=True):
+            share = shape.intersection(window).area
+            assert objects.shares(placed)[label] == pytest.approx(share / 64**2, rel=1e-6)
+        assert {label for _, label in objects.visible(placed, 0.999)} == {"d"}
+
+    def test_a_touching_edge_is_not_seen(self) -> None:
+        """An L whose one arm lies along the tile from outside."""
+        shape = shapely.Polygon([(10, 10), (20, 10), (20, -30), (60, -30), (60, 0), (30, 0), (30, 20), (10, 20)])
+        tile = Tile("a", (0, 0, 64, 64), (64, 64), (64, 64), geotiff_look.Look((1,), None))
+        ((box, _),) = Objects([shape], ["a"], [""]).visible(Placed(tile, (0, 0, 64, 64), "", ""), 0.05)
+        assert [64 * value for value in box] == [0, 10, 20, 30]
 
     def test_scenes(self, tmp_path: Path) -> None:
         path = made.raster(tmp_path / "a.tif", np.full((1, 64, 128), 9, dtype=np.uint8))
@@ -640,3 +723,14 @@ class TestBackOnTheMap:
         assert (example.prefix, example.suffix) == ("detect b ; a", "")
         with pytest.raises(DataError, match="--prefix"):
             list(GeoTiffAdapter().inputs(path, None))
+
+
+def test_a_text_that_points_elsewhere_is_no_raster(tmp_path: Path) -> None:
+    source = "<SourceFilename>/vsicurl/http://127.0.0.1:9/a.tif</SourceFilename>"
+    text = (
+        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        f"{source}<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    (tmp_path / "a.tif").write_text(text)
+    with pytest.raises(DataError, match="cannot be read as a raster"), open_raster(tmp_path / "a.tif"):
+        pass
