@@ -114,8 +114,8 @@ def pictures_below(folder: Path) -> Iterator[Path]:
     for path in entries(folder):
         if path.suffix.lower() in PICTURES:
             yield path
-        elif path.is_dir():
-            folders.append(path)
+        elif path.is_dir() and not (path.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
+            folders.append(path)  # a link to a folder above leads round in a circle
     for inner in folders:
         yield from pictures_below(inner)
 
@@ -164,6 +164,7 @@ def check_encoding(encoding: str | None) -> None:
     if encoding is not None:
         try:
             codecs.lookup(encoding)
+            "".encode(encoding)  # base64 and the like are no encodings of text
         except (LookupError, TypeError):
             raise AdapterError(f"encoding = {encoding!r}: expected a name such as utf-8, cp1252 or utf-16") from None
 

@@ -118,7 +118,9 @@ def _splits(adapter: DataAdapter, source: str | os.PathLike[str]) -> list[str]:
     if own is not None:
         does = f"{os.fspath(source)}: listing the splits, data adapter {type(adapter).__name__}"
         try:
-            listed = list(own(source_path(source)))
+            path = source_path(source)
+            # A source that is not on disk is passed as it was written: hub:owner/name.
+            listed = list(own(path if path.exists() else Path(source)))
         except PgtuneError:
             raise
         except (Exception, SystemExit) as error:  # someone else's code: whatever it raises is reported by name

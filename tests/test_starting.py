@@ -333,3 +333,47 @@ def test_hidden_files_are_not_listed(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     assert list_folder(tmp_path).files == (Path("a/b.txt"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", "[" * 100_000),
+        ("a.jsonl", "[" * 100_000),
+        ("a.json", '{"images": [1], "annotations": [1], "categories": [1]}'),
+        ("a.json", '{"images": null, "annotations": null}'),
+    ],
+)
+def test_files_that_are_not_what_their_names_say(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text(content)
+    with pytest.raises(DataError, match="nothing here that pgtune init knows"):
+        init(tmp_path / "data", out=tmp_path / "r.yaml")
+    assert not (tmp_path / "r.yaml").exists()
+
+
+@pytest.mark.parametrize("labels", ['{"features": null}', '{"features": [1]}', '{"features": [{"properties": [1]}]}'])
+def test_vector_labels_of_another_form(tmp_path: Path, labels: str) -> None:
+    picture(tmp_path / "data" / "a.tif")
+    (tmp_path / "data" / "a.geojson").write_text(labels)
+    assert init(tmp_path / "data", out=tmp_path / "r.yaml")["found"][0]["kind"] == "GeoTIFF"
+
+
+def test_links_that_lead_nowhere_and_pipes(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "gone.csv").symlink_to(tmp_path / "nothing")
+    os.mkfifo(folder / "pipe.json")
+    with pytest.raises(DataError, match="no file that can be read: gone"):
+        init(folder, out=tmp_path / "r.yaml")
+    csv_file(folder)
+    assert init(folder, out=tmp_path / "r.yaml")["not_understood"] == ["gone.csv", "pipe.json"]
+
+
+def test_names_with_line_breaks(tmp_path: Path) -> None:
+    folder = tmp_path / "da\nta: x"
+    folder.mkdir()
+    csv_file(folder)
+    (folder / "rows.csv").rename(folder / "ro\nws: x.csv")
+    assert "example" in init(folder, out=tmp_path / "r.yaml")
+    assert str(load_recipe(str(tmp_path / "r.yaml")).data.train.source).endswith("ro\nws: x.csv")

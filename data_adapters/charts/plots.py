@@ -180,7 +180,10 @@ def _label_ticks(axes: Any, chart: Chart, labels: list[str], places: Sequence[fl
     texts = [_plain(textwrap.fill(label, 24)) for label in labels]
     axes.set_xticks(range(len(labels)) if places is None else places, texts)
     if steep:
-        axes.tick_params(axis="x", labelrotation=90)
+        # lines of upright labels stand side by side: smaller where they would run into the next label's
+        lines = max(text.count("\n") + 1 for text in texts)
+        room = chart.size[0] * 0.8 / len(labels) / lines / (chart.font_size * 100 / 72 * 1.2)
+        axes.tick_params(axis="x", labelrotation=90, labelsize=chart.font_size * min(1.0, max(room, 0.4)))
 
 
 def _name_axes(axes: Any, table: Table, *, across: bool, one: bool) -> None:

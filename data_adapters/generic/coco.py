@@ -87,6 +87,8 @@ class CocoAdapter(Detect):  # type: ignore[misc]  # mypy sees siblings as Any
         if lacking:
             kind = "a list (of results?)" if isinstance(content, list) else f"{', '.join(content)}"
             raise DataError(f"{file}: expected the lists {', '.join(needed)}; it holds {kind}")
+        for key in needed:
+            _check_objects(key, content[key], file)
         folder = self._folder(file, split, source, [image.get("file_name") for image in content["images"][:1]])
         by_image: dict[Any, list[dict[str, Any]]] = {image.get("id"): [] for image in content["images"]}
         if len(by_image) < len(content["images"]):
@@ -215,6 +217,19 @@ def _files(source: Path, task: str) -> dict[str, Path]:
     raise DataError(
         f"{source}: expected annotations/{_TASKS[task]}_train2017.json, train/_annotations.coco.json or the like"
     )
+
+
+def _check_objects(key: str, values: list[Any], file: Path) -> None:
+    """Refuse a list of something else than objects, and ids that are no number or text. Raises DataError."""
+    ids = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id", "supercategory")}[key]
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict):
+            raise DataError(f"{file}: {key}, number {number}: expected an object {{...}}, got {shown(value)}")
+        for name in ids:
+            if not isinstance(value.get(name), str | int | float | None):
+                raise DataError(
+                    f"{file}: {key}, number {number}: {name} must be a number or a text, got {shown(value[name])}"
+                )
 
 
 def _slim(item: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,9 @@ __all__ = ["DELIMITERS", "check_delimiter", "delimiter_of", "read_csv"]
 DELIMITERS = (",", ";", "\t", "|")
 """What is tried where no delimiter is given, the first being taken where several fit alike."""
 
+MAX_CELL = 64 * 2**20
+"""Characters of a cell, above which a quote is taken for one that is never closed."""
+
 _SAMPLE = 20
 
 
@@ -37,6 +40,7 @@ def read_csv(
     quote that is never closed.
     """
     spelt = encoding or encoding_of(_start(path))
+    csv.field_size_limit(max(MAX_CELL, csv.field_size_limit()))  # of the whole process; as it comes: 131,072
     with open(path, encoding=spelt, newline="") as file:
         try:
             before = 0
@@ -81,6 +85,10 @@ def _rows(file: TextIO, path: Path, delimiter: str, before: int) -> Iterator[tup
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 raise DataError(f"{path}, line {line}: a quote opens here and is never closed") from None
+            if "field limit" in str(error):
+                raise DataError(
+                    f"{path}, line {line}: a cell has more than {MAX_CELL:,} characters; is a quote not closed?"
+                ) from None
             yield line, DataError(f"is not readable: {error} (a quote inside a quoted field is written twice)")
             continue
         if not any(cells):  # a blank line, or one of delimiters alone, as spreadsheets leave them

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pgtune.data_adapters.extras import require
 from pgtune.data_adapters.generic.columns import Columns
@@ -47,7 +47,10 @@ class HfPicture:
         content = value if isinstance(value, bytes) else value["bytes"]
         if content is None:
             return open_image(Path(self.folder, value["path"]))
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        try:
+            return Image.open(io.BytesIO(content), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise DataError(f"the column {self.column!r} holds {len(content)} bytes that are no picture") from None
 
 
 @lru_cache(maxsize=8)
@@ -178,6 +181,8 @@ def _names_splits(folder: Path) -> bool:
 
 def _is_picture(feature: Any) -> bool:
     inner = feature.feature if _is_list(feature) else feature
+    if isinstance(inner, dict):  # the form of an image in parquet, written without the library
+        return set(inner) == {"bytes", "path"}
     return type(inner).__name__ == "Image" or getattr(inner, "dtype", "") in ("binary", "large_binary")
 
 

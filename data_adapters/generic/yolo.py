@@ -195,11 +195,13 @@ def _from_yaml(file: Path) -> _Layout:
         raise DataError(f"{file}: expected the key names, a list or a mapping from number to name")
     names = content["names"]
     if isinstance(names, Mapping):
-        if sorted(names) != list(range(len(names))):
+        # as Ultralytics: '0' counts as 0
+        names = {int(key) if isinstance(key, str) and key.isdecimal() else key: name for key, name in names.items()}
+        if not all(isinstance(key, int) for key in names) or sorted(names) != list(range(len(names))):
             raise DataError(f"{file}: names must be numbered from 0 without a gap, got {shown(list(names))}")
         names = [names[number] for number in range(len(names))]
-    if not all(isinstance(name, str | int) for name in names) or not names:
-        raise DataError(f"{file}: names must be texts, got {shown(names)}")
+    if not all(isinstance(name, str | int) and not isinstance(name, bool) for name in names) or not names:
+        raise DataError(f"{file}: names must be texts, got {shown(names)}; yes, no, on and off need quotes in YAML")
     if "nc" in content and content["nc"] != len(names):
         raise DataError(f"{file}: nc is {content['nc']!r}, but there are {len(names)} names")
     places: dict[str, list[Path]] = {}

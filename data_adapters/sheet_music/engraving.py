@@ -66,7 +66,7 @@ def engrave_svg(kern: str, font: str = "Leipzig", staff_height: int = 36, page_w
         "xmlIdSeed": 1,  # the same drawing to the byte each time
     }
     beamed = re.search(r"^[^*=!]*\d[^\t\n]*L", kern, re.MULTILINE) is not None
-    text = kern + ("\n" if beamed else "\n!!!filter: autobeam\n")
+    text = _resting_alone(kern) + ("\n" if beamed else "\n!!!filter: autobeam\n")
     with _LOCK:
         toolkit = _toolkit()
         toolkit.resetOptions()
@@ -82,6 +82,28 @@ def engrave_svg(kern: str, font: str = "Leipzig", staff_height: int = 36, page_w
         raise DataError(f"the picture has {drawn} measures, the kern {wanted}")
     # Ties that leave the system are drawn red, as a warning to editors.
     return svg.replace('"red"', '"black"')
+
+
+def _resting_alone(kern: str) -> str:
+    """The kern with a line of null tokens in front of a measure's rests where the measure before rests too.
+
+    Else verovio draws them all as one rest of several measures, and the picture has fewer than the kern.
+    """
+    rows: list[str] = []
+    before = rests = False  # whether all notes of the measure before, and of this one so far, are rests
+    first = True
+    for row in kern.split("\n"):
+        if row.startswith("=") and not first:
+            before, first = rests, True
+        elif row and not row.startswith(("*", "!", "=")):
+            tokens = row.split("\t")
+            silent = all("r" in token or token == "." for token in tokens)
+            if first and silent and before:
+                rows.append("\t".join("." for _ in tokens))
+            rests = silent and (first or rests)
+            first = False
+        rows.append(row)
+    return "\n".join(rows)
 
 
 def _measures(kern: str) -> int:

@@ -28,11 +28,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pgtune.data_adapters.sheet_music.kern_tokens import (
+    MAX_STAVES,
+    MAX_VOICES,
     KernError,
     UnreadKern,
     bar_line,
     bar_number,
+    check_interpretation,
     columns_after,
+    measure_length,
     normal_token,
 )
 
@@ -43,7 +47,6 @@ Cells = tuple[tuple[str, ...], ...]
 
 _HEADER = ("clef", "k[", "M")
 _EXCLUSIVE = re.compile(r"\*\*(e|be)?kern(_\d+(\.\d+)*)?")
-_METER = re.compile(r"M(\d+)/(\d+)(%\d+)?")
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,8 @@ def parse_kern(text: str) -> Piece:
             kern = [i for i, token in enumerate(tokens) if _EXCLUSIVE.fullmatch(token)]
             if not kern:
                 raise UnreadKern(f"line {number}: there is no **kern spine, only {', '.join(sorted(set(tokens)))}")
+            if len(kern) > MAX_STAVES:
+                raise UnreadKern(f"line {number}: {len(kern)} staves, at most {MAX_STAVES} are read")
             spines = [kern.index(i) if i in kern else -1 - i for i in range(len(tokens))]
             staves = len(kern)
             state = State([""] * staves, [""] * staves, [""] * staves, [1] * staves)
@@ -168,6 +173,13 @@ def parse_kern(text: str) -> Piece:
             if not all(token.startswith("*") for token in tokens):
                 raise KernError(f"line {number}: interpretations and other tokens are mixed: {raw[:60]!r}")
             after = columns_after(tokens, spines, number)
+            if max(map(after.count, range(staves))) > MAX_VOICES:
+                raise UnreadKern(f"line {number}: more than {MAX_VOICES} voices in one staff, which is not read")
+            for token in flat:
+                try:
+                    check_interpretation(token)
+                except KernError as error:
+                    raise type(error)(f"line {number}: {error}") from None
             if any(token in ("*^", "*v", "*-") for token in flat):
                 _flush(measure, changes, state, number)
                 if "*-" in flat and not all(token == "*-" for token in flat):
@@ -251,7 +263,7 @@ def _note_changes(changes: dict[str, dict[tuple[int, int], str]], cells: Cells) 
     for staff, cell in enumerate(cells):
         for token in cell:
             kind = next((kind for kind in _HEADER if token[1:].startswith(kind)), None)
-            if kind is None or (kind == "M" and not _METER.fullmatch(token[1:])):
+            if kind is None or (kind == "M" and measure_length(token) is None):
                 continue
             changes.setdefault(kind, {})[staff, 0] = token
 

@@ -28,11 +28,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pgtune.data_adapters.sheet_music.kern import Line, Piece, parse_kern
-from pgtune.data_adapters.sheet_music.kern_tokens import KernError, columns_after, duration, normal_token
+from pgtune.data_adapters.sheet_music.kern_tokens import (
+    KernError,
+    columns_after,
+    duration,
+    measure_length,
+    normal_token,
+)
 
 __all__ = ["Verdict", "check_kern", "check_times", "mend_kern"]
 
-_METER = re.compile(r"\*M(\d+)/(\d+)")
+MAX_LETTERS = 50_000
+"""A longer text, a hundred times that of a system, is no prediction to be read: music21 takes minutes for it."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +135,9 @@ def check_times(piece: Piece) -> list[str]:
                 length = clock.bar()
             except KernError as error:
                 raise KernError(f"measure {position}: {error}") from None
-        meter = _METER.match(next((token for token in _meters(measure.start.meter, measure.lines) if token), ""))
-        if meter and length != Fraction(4 * int(meter[1]), int(meter[2])):
-            irregular.append(f"measure {position} lasts {length} quarters in {meter[0][2:]}")
+        meter = next((token for token in _meters(measure.start.meter, measure.lines) if token), "")
+        if measure_length(meter) not in (None, length):
+            irregular.append(f"measure {position} lasts {length} quarters in {meter[2:]}")
     return irregular
 
 
@@ -169,6 +176,8 @@ def check_kern(text: str) -> Verdict:
 
 def mend_kern(text: str) -> Verdict:
     """Valid as it stands, mended by the rules above, or invalid."""
+    if len(text) > MAX_LETTERS:
+        return Verdict("invalid", "", (f"{len(text)} characters, at most {MAX_LETTERS} are read",))
     verdict = check_kern(text)
     if verdict.state == "valid":
         return verdict
@@ -219,8 +228,7 @@ class _Mender:
                 elif tokens[0].startswith("*"):
                     self.ended = "*-" in tokens
                     clock.interpretation(tokens, self.spines)
-                    if found := _METER.match(tokens[0]):
-                        self.meter = Fraction(4 * int(found[1]), int(found[2]))
+                    self.meter = measure_length(tokens[0]) or self.meter
                 else:
                     clock.data([normal_token(token) for token in tokens])
                     seen_data = True

@@ -9,9 +9,33 @@ from functools import lru_cache
 
 from pgtune.errors import DataError
 
-__all__ = ["KernError", "UnreadKern", "bar_line", "bar_number", "columns_after", "duration", "normal_token"]
+__all__ = [
+    "MAX_STAVES",
+    "MAX_VOICES",
+    "KernError",
+    "UnreadKern",
+    "bar_line",
+    "bar_number",
+    "check_interpretation",
+    "columns_after",
+    "duration",
+    "measure_length",
+    "normal_token",
+]
 
-_DURATION = re.compile(r"(\d+)(?:%(\d+))?(\.*)")
+MAX_STAVES = 100
+MAX_VOICES = 16
+"""Voices of one staff: verovio ends the whole process at 30, and at some thousands of staves."""
+
+_DURATION = re.compile(r"([0-9]+)(?:%([0-9]+))?(\.*)")
+# What music21 and verovio write in seconds: up to a long's long, 2048ths, four dots, and ratios such as 8%9 (a whole
+# measure's rest in 9/8). Others, such as 7%999, take them minutes or end the process.
+_LONGEST, _SHORTEST, _MOST_DOTS, _MOST_OVER = 3, 2048, 4, 32
+_HIGHEST = 6
+"""Letters of a pitch: cccccc is seven octaves above C."""
+_METER = re.compile(r"\*M([0-9]+)/([0-9]+)(?:%([0-9]+))?")
+_CLEF = re.compile(r"\*clef(?:[GFC](?:[v^]{1,2})?[1-5]|X[1-5]?|T(?:AB)?)")
+_KEY = re.compile(r"\*k\[(?:[a-gA-G](?:#{1,2}|-{1,2}|n))*\]\S{0,2}")
 _PITCH = re.compile(r"([A-G])\1*|([a-g])\2*")
 _ACCIDENTAL = re.compile(r"#{1,3}|-{1,3}")
 
@@ -65,15 +89,48 @@ def duration(token: str) -> Fraction | None:
         return None
     found = _DURATION.search(first)
     if not found:
-        raise KernError(f"{token!r} has no duration")
+        raise KernError(f"{_brief(token)} has no duration")
+    return _length(found, token)
+
+
+def _length(found: re.Match[str], token: str) -> Fraction:
     digits, over, dots = found.groups()
-    if set(digits) == {"0"}:
-        whole = Fraction(2 ** len(digits))
-    else:
-        whole = Fraction(int(over or 1), int(digits))
-        if over == "0":
-            raise KernError(f"{token!r} has no duration")
+    zeros = set(digits) == {"0"}
+    known = len(dots) <= _MOST_DOTS and len(over or "") <= 2 and (not over or 0 < int(over) <= _MOST_OVER)
+    known = known and (len(digits) <= _LONGEST and not over if zeros else len(digits) <= 4)
+    if not known or int(digits) > _SHORTEST:
+        raise KernError(f"{_brief(token)} has a duration that notes do not have")
+    whole = Fraction(2 ** len(digits)) if zeros else Fraction(int(over or 1), int(digits))
     return 4 * whole * (2 - Fraction(1, 2 ** len(dots)))
+
+
+def measure_length(token: str) -> Fraction | None:
+    """The length in quarters of a measure under ``*M3/4``; None for a token that is no meter.
+
+    The number below is a duration: 0 is a breve, ``3%2`` two thirds of a whole note. Raises KernError for a meter that
+    music does not have, such as ``*M0/4``.
+    """
+    found = _METER.fullmatch(token)
+    if not found:
+        return None
+    above, below, over = found.groups()
+    beat = re.fullmatch(_DURATION, f"{below}%{over}" if over else below)
+    if len(above) > 3 or int(above) == 0 or beat is None or len(below) > 3:
+        raise KernError(f"{_brief(token)} is no meter, expected one such as *M3/4")
+    return int(above) * _length(beat, token)
+
+
+def check_interpretation(token: str) -> None:
+    """Refuse a clef, key signature or meter that is none. Raises KernError."""
+    if token.startswith("*clef") and not _CLEF.fullmatch(token):
+        raise UnreadKern(f"{_brief(token)} is not a clef that is read, expected one such as *clefG2")
+    if token.startswith("*k[") and not _KEY.fullmatch(token):
+        raise KernError(f"{_brief(token)} is no key signature, expected one such as *k[b-e-]")
+    measure_length(token)
+
+
+def _brief(token: str) -> str:
+    return repr(token if len(token) <= 40 else token[:37] + "...")
 
 
 def _pitch_height(note: str) -> tuple[int, int]:
@@ -95,30 +152,32 @@ def normal_token(token: str) -> str:
     length = ""
     for part in token.split(" "):
         if not part:
-            raise KernError(f"{token!r}: two spaces, or one at an end, in a chord")
+            raise KernError(f"{_brief(token)}: two spaces, or one at an end, in a chord")
         found = _DURATION.search(part)
         if found:
+            _length(found, token)
             length = found[0]
         grace = "q" in part
         if not length and not grace:
-            raise KernError(f"{token!r} has no duration")
+            raise KernError(f"{_brief(token)} has no duration")
+        if not (part.isascii() and part.isprintable()):
+            raise KernError(f"{_brief(part)} is no note: it holds characters that kern has not")
         pitches = _PITCH.findall(part)
         hidden = "yy" if "yy" in part else ""
         if "r" in part:
             notes.append(f"{length or '8'}r{'q' if grace else ''}{hidden}")
             continue
-        if len(pitches) != 1:
-            raise KernError(f"{part!r} is no note: expected one pitch, such as 4c# or 8.BB-")
         pitch = _PITCH.search(part)
-        assert pitch
+        if len(pitches) != 1 or pitch is None or len(pitch[0]) > _HIGHEST:
+            raise KernError(f"{_brief(part)} is no note: expected one pitch, such as 4c# or 8.BB-")
         accidental = _ACCIDENTAL.match(part, pitch.end())
         sign = accidental[0] if accidental else ""
-        if part.count("#") + part.count("-") != len(sign) or not part.isascii():
-            raise KernError(f"{part!r} is no note: expected the accidental right behind the pitch, such as 8.BB-")
+        if part.count("#") + part.count("-") != len(sign):
+            raise KernError(f"{_brief(part)} is no note: expected the accidental right behind the pitch, such as 8.BB-")
         notes.append(f"{length or '8'}{pitch[0]}{sign}{'q' if grace else ''}{hidden}{_tie(part)}")
     if len(notes) > 1:
         if any("r" in note for note in notes):
-            raise KernError(f"{token!r}: a rest inside a chord")
+            raise KernError(f"{_brief(token)}: a rest inside a chord")
         notes.sort(key=_pitch_height)
     return " ".join(notes)
 

@@ -81,7 +81,7 @@ def _decoded(raw: bytes) -> str:
 def _converted(path: Path, raw: bytes) -> list[Score]:
     suffix = path.suffix.lower()
     if suffix == ".abc":
-        return [Score(_text_of(stream)) for stream in foreign(_abc, _decoded(raw))]
+        return [Score(_text_of(stream)) for stream in foreign(_abc, _with_length(_decoded(raw)))]
     if suffix == ".mxl":
         raw = _unzipped(raw)
     try:
@@ -162,6 +162,30 @@ def _musicxml(text: str) -> Any:
 
 def _mei(text: str) -> Any:
     return require("converter21.mei", EXTRA).MeiReader(text).run()
+
+
+def _with_length(text: str) -> str:
+    """Names the length of a note, an eighth, in tunes without meter and length, as ABC's standard has it (4.7).
+
+    music21 refuses them.
+    """
+    lines: list[str] = []
+    of_all: set[str] = set()  # fields in front of the first tune
+    fields: set[str] = set()
+    header = True
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        name = line[:2]
+        if name == "X:":
+            of_all = of_all if lines and "X:" in fields else set(fields)
+            fields, header = {"X:", *of_all}, True
+        elif header:
+            fields.add(name)
+        if header and name == "K:":
+            if not fields & {"L:", "M:"}:
+                lines.append("L:1/8")
+            header = False
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _abc(text: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ Method = Literal["lora", "qlora", "full"]
 RATES = {"lora": "1e-4", "qlora": "1e-4", "full": "1e-5"}
 TINY_RATES = {"lora": "2e-3", "full": "2e-4"}
 DEFAULT_BASE = "google/paligemma2-3b-pt-224"
+DETECT = "detect "
 SHARES = {"validation": 0.1, "test": 0.2}
 _SHOWN = 8
 
@@ -66,16 +68,15 @@ def init(
     if not found:
         raise DataError(_nothing(root, listing))
     chosen = _chosen(found, kind)
+    if str(chosen.source).encode("utf-8", "ignore").decode() != str(chosen.source):
+        raise DataError(f"{_printable(str(chosen.source))}: not UTF-8, a recipe cannot hold this name; rename it")
     data, problem = _splits(chosen)
     text = recipe_text(chosen, data, str(folder), str(target), base, method)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise DataError(f"{_printable(str(chosen.source))}: a recipe cannot hold a name that is not UTF-8; rename it") from None
     target.write_text(text, encoding="utf-8", newline="\n")
+    ordered = (chosen, *(one for one in found if one is not chosen))
     result: dict[str, Any] = {
-        "found": [{"kind": one.kind, "what": one.what} for one in (chosen, *(o for o in found if o is not chosen))],
-        "not_understood": [path.as_posix() for path in left],
+        "found": [{"kind": one.kind, "what": _printable(one.what)} for one in ordered],
+        "not_understood": [_printable(path.as_posix()) for path in left],
         "cut": listing.cut,
         "recipe": str(target),
     }
@@ -88,6 +89,12 @@ def init(
             problem = str(error)
         else:
             result["example"] = {"prefix": first.prefix, "suffix": first.suffix}
+            if "classes" not in chosen.args and chosen.adapter == "geotiff" and first.prefix.startswith(DETECT):
+                # Said in the recipe, so that `predict` knows what to ask of scenes without labels.
+                named = replace(chosen, args={**chosen.args, "classes": first.prefix.removeprefix(DETECT).split(" ; ")})
+                target.write_text(
+                    recipe_text(named, data, str(folder), str(target), base, method), encoding="utf-8", newline="\n"
+                )
     if problem is not None:
         result["problem"] = problem
     return result
@@ -129,6 +136,9 @@ def _chosen(found: list[Found], kind: str | None) -> Found:
 
 
 def _nothing(root: Path, listing: Listing) -> str:
+    if not listing.files and listing.odd:
+        odd = _printable(str(listing.odd[0]))
+        return f"{root}: holds no file that can be read: {odd} is a broken link, a pipe, or may not be opened"
     if not listing.files:
         return f"{root}: the folder is empty"
     kinds = ", ".join(f"{count} {ending or '(no ending)'}" for ending, count in listing.endings.most_common(_SHOWN))

@@ -114,7 +114,7 @@ def geotiff(listing: Listing) -> Found | None:
         column = column or next(iter(names), None)
         if column:
             args["column"] = column
-            notes.append(f"column: the attributes are {', '.join(names)}; is {column} the class?")
+            notes.append(f"column: the attributes are {', '.join(names)}; is the class {column}")
         else:
             args["label"] = "object"
             notes.append("label: the features have no attribute with text, so all are one class; name it")
@@ -179,9 +179,13 @@ def _attributes(path: Path) -> list[str]:
     return [one[:11].split(b"\0")[0].decode("latin-1") for one in fields if one[11:12] == b"C"]
 
 
+def _start_of_text(path: Path) -> bytes:
+    return start_of(path, 4000).replace(b"\0", b"")  # UTF-16 too
+
+
 def scores(listing: Listing) -> Found | None:
     """Scores: kern, MusicXML, MEI or ABC, to be engraved."""
-    xml = [path for path in listing.having({".xml"}) if b"<score-" in start_of(listing.full(path), 4000).replace(b"\0", b"")]
+    xml = [path for path in listing.having({".xml"}) if b"<score-" in _start_of_text(listing.full(path))]
     files = [*listing.having(SCORES), *xml]
     if not files:
         return None

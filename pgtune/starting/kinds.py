@@ -116,7 +116,8 @@ def yolo(listing: Listing) -> Found | None:
     stems = {path.stem for path in listing.pictures}
     labels = [path for path in listing.having({".txt"}) if path.stem in stems]
     fits = re.compile(r"\d+(\s+-?\d*\.?\d+(e-?\d+)?){4,}\s*", re.IGNORECASE)
-    lines = [line for path in labels[:20] for line in start_of(listing.full(path), 2000).decode("latin-1").splitlines()[:5]]
+    starts = [start_of(listing.full(path), 2000).decode("latin-1") for path in labels[:20]]
+    lines = [line for start in starts for line in start.splitlines()[:5]]
     if not labels or not all(fits.fullmatch(line) for line in lines if line.strip()):
         return None
     return Found(

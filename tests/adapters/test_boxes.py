@@ -627,3 +627,35 @@ def test_yolo_layouts(tmp_path: Path) -> None:
 def test_rows_hold_no_pictures(tmp_path: Path) -> None:
     rows: list[Row] = list(YoloAdapter().rows(write_yolo(tmp_path, RED_LINE), None))
     assert rows[0].value.image == str(Path("images/train/a.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": ["x"]}, "images, number 1: expected an object"),
+        ({"annotations": [None]}, "annotations, number 1: expected an object"),
+        ({"annotations": [{"image_id": [1]}]}, "image_id must be a number or a text"),
+        ({"categories": [{"id": [1], "name": "a"}]}, "categories, number 1: id must be a number or a text"),
+    ],
+)
+def test_coco_lists_of_something_else(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({**coco(), **changes}))
+    with pytest.raises(DataError, match=message):
+        list(CocoAdapter().rows(tmp_path / "a.json", None))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [("[yes, no]", "need quotes in YAML"), ("{0: a, x: b}", "numbered from 0 without a gap")],
+)
+def test_yolo_names_that_are_none(tmp_path: Path, names: str, message: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "data.yaml").write_text(f"train: images\nnames: {names}\n")
+    with pytest.raises(DataError, match=message):
+        YoloAdapter().splits(tmp_path)
+
+
+def test_yolo_names_numbered_by_texts(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "data.yaml").write_text("train: images\nnames: {'0': a, '1': b}\n")
+    assert YoloAdapter().splits(tmp_path) == ["train"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pgtune.adapting import adapt
 from pgtune.data import open_source
 from pgtune.data_adapters.generic.columns import CsvAdapter, fields_of, filled
 from pgtune.data_adapters.generic.hf import HfAdapter, HfPicture
@@ -304,3 +305,33 @@ def test_a_damaged_parquet_file(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match=r"x.parquet: datasets cannot read it"):
         examples(reader(tmp_path), tmp_path / "x.parquet")
+
+
+def test_pictures_as_plain_structs_in_parquet(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    content = io.BytesIO()
+    Image.new("RGB", (9, 7), "red").save(content, "PNG")
+    cells = arrow.array([{"bytes": content.getvalue(), "path": None}, {"bytes": b"none", "path": None}])
+    parquet.write_table(arrow.table({"image": cells, "q": ["a", "b"], "label": ["x", "y"]}), tmp_path / "a.parquet")
+    adapter = reader(tmp_path, prefix="q", suffix="label")
+    pictures = [adapter(row.value).images[0] for row in adapter.rows(tmp_path / "a.parquet", None)]
+    assert pictures[0]().size == (9, 7)
+    with pytest.raises(DataError, match="holds 4 bytes that are no picture"):
+        pictures[1]()
+
+
+def test_adapt_asks_the_hub_too(tmp_path: Path) -> None:
+    with pytest.raises(HubError, match="hub:nobody/nothing"):
+        adapt("hf", "hub:nobody/nothing", out=tmp_path / "a.jsonl", adapter_args={"cache": str(tmp_path)})
+
+
+def test_a_cell_of_a_megabyte(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('image,prefix,suffix\na.png,q,"' + "x\n" * 500_000 + '"\na.png,q,y\n')
+    rows = list(CsvAdapter().rows(tmp_path / "a.csv", None))
+    assert [len(row.value["suffix"]) for row in rows] == [1_000_000, 1]
+
+
+def test_an_encoding_that_is_none_of_text() -> None:
+    with pytest.raises(AdapterError, match="'base64': expected a name such as utf-8"):
+        CsvAdapter(encoding="base64")

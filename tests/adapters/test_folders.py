@@ -82,3 +82,11 @@ def test_the_source_must_be_a_folder(tmp_path: Path) -> None:
         examples(tmp_path / "a.png")
     with pytest.raises(AdapterError, match=r"labels.a = ''"):
         ImageFolderAdapter(labels={"a": ""})
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a b%20.png")
+        (tmp_path / name / "up").symlink_to(tmp_path)
+    assert len(examples(tmp_path, split="all")) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -248,3 +249,41 @@ def test_real_kern_in_every_cut(name: str) -> None:
         cut = piece.cut(start, min(start + 4, len(piece.measures)))
         assert normal_form(cut) == cut
         assert check_kern(cut).state == "valid"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("**kern\n*M4/0" + "0" * 900 + "\n1c\n=\n*-", "is no meter"),
+        ("**kern\n*M0/4\n1c\n=\n*-", "is no meter"),
+        ("**kern\n*M" + "9" * 5000 + "/4\n1c\n=\n*-", "is no meter"),
+        ("**kern\n" + "1" * 5000 + "c\n=\n*-", "a duration that notes do not have"),
+        ("**kern\n" + "0" * 20000 + "c\n=\n*-", "a duration that notes do not have"),
+        ("**kern\n4" + "." * 20000 + "c\n=\n*-", "a duration that notes do not have"),
+        ("**kern\n7%999c\n=\n*-", "a duration that notes do not have"),
+        ("**kern\n4" + "c" * 300 + "\n=\n*-", "expected one pitch"),
+        ("**kern\n4c\0\n=\n*-", "characters that kern has not"),
+        ("**kern\n\u0664r\n=\n*-", "has no duration|characters that kern has not"),
+        ("**kern\n*clefQ9\n4c\n=\n*-", "not a clef that is read"),
+        ("**kern\n*k[zzz]\n4c\n=\n*-", "is no key signature"),
+        ("\n".join("\t".join([token] * 200) for token in ("**kern", "4c", "=", "*-")), "200 staves"),
+        ("**kern\n4c\n" * 10_000, "at most 50000 are read"),
+    ],
+)
+def test_what_no_music_has_is_invalid_and_told_in_short(text: str, reason: str) -> None:
+    """music21 or verovio take minutes for these, or end the process."""
+    verdict = mend_kern(text)
+    assert verdict.state == "invalid"
+    assert re.search(reason, verdict.reasons[0]), verdict.reasons
+    assert len(verdict.reasons[0]) < 200
+
+
+def test_more_voices_than_verovio_bears_are_refused() -> None:
+    splits = ["\t".join(["*"] * count + ["*^"]) for count in range(17)]
+    text = "\n".join(["**kern", *splits, "\t".join(["4c"] * 18), "\t".join(["*v"] * 18), "=", "*-"])
+    assert "more than 16 voices" in mend_kern(text).reasons[0]
+
+
+def test_a_meter_in_breves() -> None:
+    verdict = check_kern("**kern\n*clefG2\n*M3/0\n0c\n0d\n0e\n=\n*-")
+    assert (verdict.state, verdict.irregular) == ("valid", ())

@@ -316,3 +316,18 @@ def test_the_recipes_run_on_tiny(recipe: Path, tmp_path: Path, monkeypatch: pyte
     quick += ["eval.limit=1", "eval.max_new_tokens=2", "eval.before=false"]
     metrics = train(load_recipe(str(recipe), ["model.base=tiny", *quick]))
     assert set(load_recipe(str(recipe)).eval.metrics) <= set(metrics["after"])
+
+
+@pytest.mark.parametrize("rest", ["1r", "1r\t1r"])
+def test_rests_of_several_measures_are_drawn_one_by_one(rest: str) -> None:
+    columns = rest.count("\t") + 1
+    rows = ["**kern", "*clefG2", "*M4/4", "1c", "=", rest, "=", rest, "=", rest, "=", "1c", "=", "*-"]
+    text = "\n".join("\t".join([row] * columns) if "\t" not in row else row for row in rows)
+    assert engrave_svg(text).count('class="measure"') == 5
+
+
+def test_abc_without_meter_and_length_has_eighths(tmp_path: Path) -> None:
+    path = tmp_path / "a.abc"
+    path.write_text("X:1\nK:Am\nABcd|\n\nX:2\nM:2/4\nL:1/4\nK:C\nCD|\n\nX:3\nK:C\nCD|\n")
+    suffixes = [normal_form(score.text) for score in read_scores(path)]
+    assert ["8a" in suffixes[0], "4c" in suffixes[1], "8c" in suffixes[2]] == [True, True, True]
