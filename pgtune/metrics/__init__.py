@@ -1,8 +1,8 @@
 """Metrics: pure functions from predictions and references to a value with a confidence interval.
 
 One file a family: ``exact``, ``vqa``, ``documents``, ``radiology``, ``tables``, ``transcription``, ``overlap``,
-``captions``, ``detection``. A metric is found by its name in ``pgtune.names.METRICS``. Nothing here knows of images,
-tokens or models.
+``captions``, ``detection``, ``omr``. A metric is found by its name in ``pgtune.names.METRICS``. Nothing here knows of
+images, tokens or models.
 """
 
 from __future__ import annotations
