@@ -130,7 +130,7 @@ def test_how_scores_are_shown() -> None:
     side = columns([{}, {"rsvqa": rsvqa.document()}])
     assert side[2][:2] == ["  part test", ""]
     assert side[2][2].startswith("50.0 % (")
-    detected = compute("map", ["x"], [["<loc0000><loc0000><loc0009><loc0009> a"]])
+    detected = compute("map", ["<loc0000> x"], [["<loc0000><loc0000><loc0009><loc0009> a"]])
     assert ["  malformed", "1", "", "", ""] in rows({"map": detected.document()})
 
 

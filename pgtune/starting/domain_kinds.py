@@ -114,7 +114,7 @@ def geotiff(listing: Listing) -> Found | None:
         column = column or next(iter(names), None)
         if column:
             args["column"] = column
-            notes.append(f"column: the attributes are {', '.join(names)}; is the class {column}")
+            notes.append(f"column was told by its name, the attributes with text are {', '.join(names)}")
         else:
             args["label"] = "object"
             notes.append("label: the features have no attribute with text, so all are one class; name it")

@@ -133,7 +133,7 @@ def yolo(listing: Listing) -> Found | None:
 
 def table(listing: Listing) -> Found | None:
     """A CSV file with a column of pictures and a column of answers."""
-    for path in listing.having(TABLES):
+    for path in listing.having(TABLES) if listing.pictures else ():
         heads = heads_of(listing.full(path))
         columns = text_columns(heads)
         if not {"image", "suffix"} <= columns.keys():
