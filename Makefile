@@ -6,7 +6,12 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 STATED := pyproject.toml constraints.txt
 
-.PHONY: quickstart test test-slow test-gpu check tiny clean
+# What `make bench` may be told: a scratch folder (12 GB), and the python of an environment with ms-swift.
+WORK ?= runs/bench
+SWIFT ?=
+BENCH := $(BIN)/python -m benchmarks
+
+.PHONY: quickstart test test-slow test-gpu check bench bench-gpu tiny clean
 
 quickstart: .venv/installed  ## the first run: train, score before and after
 	$(BIN)/pgtune train recipes/quickstart.yaml --overwrite
@@ -22,7 +27,25 @@ test-gpu: .venv/installed-test  ## what needs a CUDA device
 
 check: .venv/installed-test  ## style and types
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict pgtune data_adapters
+	$(BIN)/mypy --strict pgtune data_adapters benchmarks
+
+bench: .venv/installed  ## every record of a CPU, about 20 minutes on two cores: docs/speed.md
+	$(BENCH) train --work $(WORK) --size pg2-3b --repeats 2 $(if $(SWIFT),--swift $(SWIFT))
+	$(BENCH) train --work $(WORK) --size pg1-3b --repeats 2
+	$(BENCH) tower --work $(WORK)
+	$(BENCH) plan --work $(WORK)
+	$(BENCH) decode --work $(WORK)
+	$(BENCH) input --work $(WORK)
+
+bench-gpu: .venv/installed  ## every record of a GPU with 80 GB
+	$(BENCH) train --work $(WORK) --size pg1-3b --batch 8 --steps 12 --repeats 3 --resolution 224 448
+	$(BENCH) train --work $(WORK) --size pg2-3b --batch 8 --steps 12 --repeats 3 --resolution 224 448
+	$(BENCH) train --work $(WORK) --size pg2-3b --batch 1 --steps 12 --repeats 3 --resolution 448 896
+	$(BENCH) train --work $(WORK) --size pg2-3b --batch 8 --steps 12 --repeats 3 --quantization nf4
+	$(BENCH) train --work $(WORK) --size pg2-10b --batch 1 --steps 12 --repeats 3 --resolution 448 --quantization nf4
+	$(BENCH) tower --work $(WORK) --batch 8
+	$(BENCH) decode --work $(WORK)
+	$(BENCH) input --work $(WORK)
 
 tiny: .venv/installed  ## the embedded base model anew, more than an hour on a CPU; goes on where it stopped
 	$(BIN)/python -m pgtune.tiny.tower --out runs/tiny/tower

@@ -1,7 +1,9 @@
 """State on disk to go on from: complete or absent, safetensors only, no random state.
 
 Data order, dropout and learning rate are functions of (seed, step), so weights, Adam's moments and the step are the
-whole state, and a resumed run continues to the last bit.
+whole state, and a resumed run continues to the last bit. Files hold whole tensors, whatever the number of processes and
+however they shared them: what two have written, one goes on from. Tensors are gathered, written and read one at a time,
+in files of two gigabytes: no process ever holds all of a large state beside its own.
 """
 
 from __future__ import annotations
@@ -10,43 +12,79 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pgtune.errors import RunError
 from pgtune.run_folder import write_folder, write_json
+from pgtune.sharding import place, whole
 
 WEIGHTS, OPTIMIZER, STATE = "trained.safetensors", "optimizer.safetensors", "state.json"
+ADAMW = ("step", "exp_avg", "exp_avg_sq")
+LIMIT = 2 << 30
+"""Bytes of a file; where there is more to write, several are written, as trained-00001.safetensors."""
 
 
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # clone: tied or viewed tensors may not share memory in a safetensors file
-    return {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+def _parts(tensors: dict[str, Tensor]) -> list[list[str]]:
+    """The names of what each file holds; as many as fit."""
+    parts: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in tensors.items():
+        size += (bytes_here := tensor.numel() * tensor.element_size())
+        if parts[-1] and size > LIMIT:
+            parts.append([])
+            size = bytes_here
+        parts[-1].append(name)
+    return parts
+
+
+def _write(file: Path, tensors: dict[str, Tensor]) -> None:
+    parts = _parts(tensors)
+    for number, names in enumerate(parts, start=1):
+        target = file if len(parts) == 1 else file.with_stem(f"{file.stem}-{number:05d}")
+        # clone: tied or viewed tensors may not share memory in a safetensors file
+        save_file({name: whole(tensors[name].detach()).cpu().contiguous().clone() for name in names}, target)
 
 
 def save(
-    folder: Path, step: int, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer | None, **more: Any
+    folder: Path,
+    step: int,
+    trained: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    main: bool = True,
+    **more: Any,
 ) -> None:
-    """Write `folder` with the trained weights, Adam's moments (where given) and the number of steps done."""
+    """Write `folder` with the trained weights, Adam's moments (where given) and the number of steps done.
+
+    Args:
+        main: whether this process is the one that writes. All have to call this: shares are gathered.
+    """
+    groups: dict[str, dict[str, Tensor]] = {WEIGHTS: dict(trained)}
+    if optimizer is not None:
+        groups[OPTIMIZER] = {
+            f"{name}/{key}": torch.as_tensor(value)  # bitsandbytes counts its steps outside of tensors
+            for name, parameter in trained.items()
+            for key, value in optimizer.state[parameter].items()
+        }
 
     def fill(aside: Path) -> None:
-        save_file(_on_cpu(dict(trained)), aside / WEIGHTS)
-        if optimizer is not None:
-            moments = {
-                f"{name}/{key}": value
-                for name, parameter in trained.items()
-                for key, value in optimizer.state[parameter].items()
-            }
-            save_file(_on_cpu(moments), aside / OPTIMIZER)
+        for name, tensors in groups.items():
+            _write(aside / name, tensors)
         write_json(aside / STATE, {"step": step, **more})
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    write_folder(folder, fill)
+    if main:
+        write_folder(folder, fill)
+        return
+    for tensors in groups.values():
+        for tensor in tensors.values():
+            whole(tensor.detach())
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
@@ -76,24 +114,46 @@ def load(folder: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.
         RunError: it is damaged, or belongs to other parameters.
     """
     try:
-        weights = load_file(folder / WEIGHTS)
-        moments = load_file(folder / OPTIMIZER) if optimizer is not None else {}
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         state["step"] = int(state["step"])
+        weights = _read(folder, WEIGHTS)
+        moments = _read(folder, OPTIMIZER) if optimizer is not None else {}
+        if weights.keys() != trained.keys():
+            odd = sorted(weights.keys() ^ trained.keys())[0]
+            raise RunError(f"{folder}: the checkpoint holds other parameters than this recipe trains, such as {odd}")
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(place(weights[name](), parameter))
+        if optimizer is not None:
+            own: dict[str, list[str]] = {}
+            for entry in moments:
+                own.setdefault(entry.rpartition("/")[0], []).append(entry.rpartition("/")[2])
+            for name, parameter in trained.items():
+                keys = ADAMW if isinstance(optimizer, torch.optim.AdamW) else own.get(name, [])
+                optimizer.state[parameter] = {key: _moment(key, moments[f"{name}/{key}"](), parameter) for key in keys}
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(
             f"{folder}: the checkpoint cannot be read ({error}); remove it to go on from the one before"
         ) from error
-    if weights.keys() != trained.keys():
-        odd = sorted(weights.keys() ^ trained.keys())[0]
-        raise RunError(f"{folder}: the checkpoint holds other parameters than this recipe trains, such as {odd}")
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(weights[name])
-    if optimizer is not None:
-        for name, parameter in trained.items():
-            optimizer.state[parameter] = {
-                key: moments[f"{name}/{key}"].to("cpu" if key == "step" else parameter.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
     return state
+
+
+def _moment(key: str, stored: Tensor, parameter: nn.Parameter) -> Tensor | int:
+    """An entry of an optimiser's state: torch counts its steps in float32, bitsandbytes in Python."""
+    if key != "step":
+        return place(stored, parameter)
+    return stored.to(parameter.device) if stored.is_floating_point() else int(stored)
+
+
+def _read(folder: Path, name: str) -> dict[str, Callable[[], Tensor]]:
+    """What reads each tensor of a file, or of the several that it was written in."""
+
+    def reader(file: Any, key: str) -> Callable[[], Tensor]:
+        return lambda: file.get_tensor(key).clone()  # not the file itself, mapped into memory
+
+    single = folder / name
+    files = [single] if single.is_file() else sorted(folder.glob(f"{single.stem}-*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{single} is missing")
+    opened: list[Any] = [safe_open(file, framework="pt") for file in files]
+    return {key: reader(file, key) for file in opened for key in file.keys()}  # noqa: SIM118 - no mapping

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import io
 import json
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from pgtune import __version__, commands
 from pgtune.commands import Report
-from pgtune.errors import PgtuneError
+from pgtune.errors import MACHINE_REFUSALS, PgtuneError
 from pgtune.names import METRIC_HELP, unknown_name
+from pgtune.progress import ERROR_FILE, first_process
 
 __all__ = ["entry_point", "main"]
 
 Verb = Callable[[argparse.Namespace], Report]
-
-MACHINE_REFUSALS = {
-    **dict.fromkeys((errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS), 2),
-    **dict.fromkeys((errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.ENOSPC), 1),
-}
-"""What the system refuses, and the exit code: a name or place that cannot be, 2; a full or failing disk, 1."""
 
 
 def entry_point() -> None:
@@ -53,16 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = verbs[words[0]].parse_intermixed_args(words[1:])
     arguments.in_terminal = sys.stdout.isatty()
     try:
+        if getattr(arguments, "ranks", 1) > 1:
+            from pgtune.launching import launch
+
+            return launch(arguments.ranks, _without(words, "--processes"), debug=arguments.debug)
         with _quiet(arguments.debug):
             report: Report = arguments.run(arguments)
-        _print(report, as_json=arguments.json)
+        if first_process():
+            _print(report, as_json=arguments.json)
     except PgtuneError as error:
         if arguments.debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        report_error(error, str(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if ERROR_FILE not in os.environ:  # else the one that started this process says it
+            print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader has gone (`pgtune recipes | head -1`); what is left in the buffer has nowhere to go.
@@ -74,9 +75,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             traceback.print_exc()
         place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror}", file=sys.stderr)
+        report_error(error, f"{place}{error.strerror}", MACHINE_REFUSALS[error.errno])
         return MACHINE_REFUSALS[error.errno]
     return report.exit_code
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """A command line without an option that takes a value."""
+    left, iterator = [], iter(words)
+    for word in iterator:
+        if word == option:
+            next(iterator)
+        elif not word.startswith(f"{option}="):
+            left.append(word)
+    return left
+
+
+def report_error(error: Exception, message: str, exit_code: int) -> None:
+    """Print an error; of several processes that work together one does, or the one that started them (`launching`)."""
+    shared = getattr(error, "on_all_ranks", False)
+    if file := os.environ.get(ERROR_FILE):
+        lost = type(error).__name__ == "PeerLost" or (shared and not first_process())
+        record = {"message": message, "exit_code": exit_code, "when": time.monotonic(), "lost": lost}
+        with open(file, "w", encoding="utf-8") as opened:
+            json.dump(record, opened)
+    elif first_process() or not shared:
+        print(f"error: {message}", file=sys.stderr)
 
 
 def _usable_streams() -> None:
@@ -167,6 +191,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         added.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
         added.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, such as train.max_steps=10")
 
+    def processes(added: argparse.ArgumentParser) -> None:
+        text = "share the work among N processes of this machine, each with a GPU of its own where there are any"
+        added.add_argument("--processes", dest="ranks", type=_count, default=1, metavar="N", help=text)
+
     added = verb("recipes", commands.recipes, "list the shipped recipes", "pgtune recipes")
     added.add_argument("--keys", action="store_true", help="list every key of a recipe with its help instead")
     added.add_argument("--schema", action="store_true", help="print the JSON schema of a recipe, for editors, instead")
@@ -230,6 +258,16 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     added.add_argument("-n", type=_count, default=3, metavar="N", help="examples to show, in file order (default: 3)")
     added.add_argument("--split", choices=("train", "validation", "test"), default="train", help="default: train")
     added = verb(
+        "plan",
+        commands.plan,
+        "say what a recipe will need before anything is loaded: memory, steps, operations",
+        "pgtune plan remote_sensing/rsvqa_lr_224_qlora --memory 8GB",
+    )
+    recipe_arguments(added)
+    added.add_argument("--memory", metavar="SIZE", help="of one device, such as 24GB (default: this machine's GPU)")
+    added.add_argument("--devices", type=_count, default=1, metavar="N", help="share the work (default: 1)")
+    added.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="what it will run on (default: gpu)")
+    added = verb(
         "train",
         commands.train,
         "train by a recipe, scored before and after",
@@ -238,19 +276,25 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     recipe_arguments(added)
     added.add_argument("--resume", action="store_true", help="go on with an unfinished run; leave a finished one")
     added.add_argument("--overwrite", action="store_true", help="replace a run that is in output_dir")
+    processes(added)
+    run = "a run folder, or the id of a pushed run on the Hub: org/name, org/name@revision"
+    allow_code = "let a run from the Hub import the module:attribute that its recipe names as data adapter"
     added = verb("evaluate", commands.evaluate, "score a finished run", "pgtune evaluate runs/mine --split validation")
-    added.add_argument("folder", metavar="RUN", help="a run folder")
+    added.add_argument("folder", metavar="RUN", help=run)
+    added.add_argument("--allow-code", action="store_true", help=allow_code)
     added.add_argument("--split", default="test", help="train, validation or test of the run's recipe (default: test)")
     added.add_argument("--source", help="score on this file or folder instead")
     added.add_argument("--limit", type=_count, metavar="N", help="only the first N examples")
     added.add_argument("--batch-size", type=_count, metavar="N", help="examples decoded at once")
+    processes(added)
     added = verb(
         "predict",
         commands.predict,
         "answer for one example or many",
         "pgtune predict runs/mine --image photo.png --prefix 'what is shown?'",
     )
-    added.add_argument("folder", metavar="RUN", help="a run folder")
+    added.add_argument("folder", metavar="RUN", help=run)
+    added.add_argument("--allow-code", action="store_true", help=allow_code)
     added.add_argument("--image", nargs="+", metavar="F", help="the images of one example")
     added.add_argument("--prefix", help="the prompt; with --input, of every image")
     added.add_argument("--input", metavar="FOLDER|GLOB|F", help="many examples: pictures, rows, scenes")
@@ -261,6 +305,42 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )
     added.add_argument("--batch-size", type=_count, metavar="N", help="examples decoded at once")
     added.add_argument("--max-new-tokens", type=_count, metavar="N", help="longest answer (default: the recipe's)")
+    processes(added)
+    added = verb(
+        "merge",
+        commands.merge,
+        "write base and adapter as one model that any library loads",
+        "pgtune merge runs/mine merged/mine --dtype bfloat16",
+    )
+    added.add_argument("folder", metavar="RUN", help="a run folder")
+    added.add_argument("out", metavar="OUT", help="the folder to write")
+    added.add_argument("--dtype", choices=("bfloat16", "float32"), help="default: what the base is stored in")
+    added.add_argument("--quantize", choices=("int8", "nf4"), help="make it smaller after merging, with bitsandbytes")
+    added.add_argument("--overwrite", action="store_true", help="replace a merged model that is in OUT")
+    base = "the base on the Hub, where the run's base is a folder"
+    added = verb(
+        "report",
+        commands.report,
+        "write a run as one HTML page: scores, curves, examples worst first",
+        "pgtune report runs/mine --out mine.html",
+    )
+    added.add_argument("folder", metavar="RUN", help=run)
+    added.add_argument("--out", metavar="F.html", help="the file to write (default: report.html in the run folder)")
+    added.add_argument("--limit", type=_count, default=200, metavar="N", help="at most N examples (default: 200)")
+    added = verb("push", commands.push, "push a finished run to the Hugging Face Hub", "pgtune push runs/mine org/name")
+    added.add_argument("folder", metavar="RUN", help="a run folder")
+    added.add_argument("repo", metavar="ORG/NAME", help="the repo; made where it is not there")
+    added.add_argument("--private", action="store_true", help="make it a private repo")
+    added.add_argument("--tag", metavar="TAG", help="a tag for the commit, such as v1")
+    added.add_argument("--merged", action="store_true", help="the adapter merged into its base: all weights")
+    added.add_argument("--with-examples", action="store_true", help="show rows of the data: prompts, answers, pictures")
+    added.add_argument("--dry-run", action="store_true", help="show every file and the card, and ask the Hub nothing")
+    added.add_argument("--base", metavar="ORG/NAME[@REVISION]", help=base)
+    added = verb("card", commands.card, "write the model card of a finished run", "pgtune card runs/mine --out C.md")
+    added.add_argument("folder", metavar="RUN", help="a run folder")
+    added.add_argument("--out", metavar="F.md", help="the file to write (default: print it)")
+    added.add_argument("--base", metavar="ORG/NAME[@REVISION]", help=base)
+    added.add_argument("--with-examples", action="store_true", help="show rows of the data")
     width = max(map(len, METRIC_HELP))
     added = verb(
         "score", commands.score, "compute metrics on predictions", "pgtune score cider,bleu,rouge_l predictions.jsonl"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgtune.errors import RecipeError
+from pgtune.progress import say
 
 if TYPE_CHECKING:
     from pgtune.recipe import Recipe
@@ -40,7 +40,7 @@ def table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
 def warn(messages: Sequence[str]) -> None:
     """Say on standard error what may be meant but should be known."""
     for message in messages:
-        print(f"warning: {message}", file=sys.stderr)
+        say(f"warning: {message}")
 
 
 def _checked(arguments: Namespace) -> tuple[Recipe, list[str]]:
@@ -207,13 +207,31 @@ def preview(arguments: Namespace) -> Report:
     return Report(shown, "" if arguments.json else render(shown, colour=arguments.in_terminal))
 
 
+def plan(arguments: Namespace) -> Report:
+    """Say what a recipe will need before anything is loaded."""
+    from pgtune.planning import bytes_of, first_gpu
+    from pgtune.planning import plan as run
+    from pgtune.planning_text import document, render
+    from pgtune.recipe import load_recipe
+
+    memory = bytes_of(arguments.memory) if arguments.memory is not None else None
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    bfloat16 = True
+    if memory is None and arguments.device == "gpu" and (gpu := first_gpu()) is not None:
+        memory, bfloat16 = gpu
+    made = run(recipe, memory, arguments.devices, device=arguments.device, bfloat16=bfloat16)
+    return Report(document(made), "" if arguments.json else render(made))
+
+
 def train(arguments: Namespace) -> Report:
     """Train by a recipe."""
     recipe, found = _checked(arguments)
     warn(found)
+    from pgtune.ranks import leave
     from pgtune.training import train as run
 
     metrics = run(recipe, resume=arguments.resume, overwrite=arguments.overwrite)
+    leave()
     return Report(metrics, _scores(metrics, recipe.output_dir))
 
 
@@ -234,14 +252,18 @@ def _scores(metrics: dict[str, Any], folder: str) -> str:
 def evaluate(arguments: Namespace) -> Report:
     """Score a finished run."""
     from pgtune.evaluation import evaluate as run
+    from pgtune.ranks import leave, peers_explained
 
-    result = run(
-        Path(arguments.folder),
-        split=arguments.split,
-        source=arguments.source,
-        limit=arguments.limit,
-        batch_size=arguments.batch_size,
-    )
+    with peers_explained():
+        result = run(
+            Path(arguments.folder),
+            split=arguments.split,
+            source=arguments.source,
+            limit=arguments.limit,
+            batch_size=arguments.batch_size,
+            allow_code=arguments.allow_code,
+        )
+        leave()
     from pgtune.left_out import summary
     from pgtune.metrics.show import HEADS, columns, rows
 
@@ -265,16 +287,20 @@ def predict(arguments: Namespace) -> Report:
     if arguments.input is not None and arguments.out is None:
         raise RecipeError("predict: --input needs --out F.jsonl or F.csv")
     from pgtune.prediction import predict as run
+    from pgtune.ranks import leave, peers_explained
 
-    result = run(
-        Path(arguments.folder),
-        images=arguments.image,
-        prefix=arguments.prefix,
-        input=arguments.input,
-        out=arguments.out,
-        batch_size=arguments.batch_size,
-        max_new_tokens=arguments.max_new_tokens,
-    )
+    with peers_explained():
+        result = run(
+            Path(arguments.folder),
+            images=arguments.image,
+            prefix=arguments.prefix,
+            input=arguments.input,
+            out=arguments.out,
+            batch_size=arguments.batch_size,
+            max_new_tokens=arguments.max_new_tokens,
+            allow_code=arguments.allow_code,
+        )
+        leave()
     if arguments.out is None:
         return Report(result, "\n".join([result["prediction"] or "(nothing)", *_boxes(result)]))
     counts = [f"{result['rows']} rows", f"{result['errors']} with an error", f"{result['skipped']} there already"]
@@ -295,6 +321,61 @@ def _boxes(row: dict[str, Any]) -> list[str]:
     left_out = [f"{row[name]} {name}" for name in ("malformed", "repeated") if row[name]]
     cut = ["the answer ended at its limit of tokens (--max-new-tokens)"] if row["cut_off"] else []
     return [*lines, *([f"left out: {', '.join([*left_out, *cut])}"] if left_out or cut else [])]
+
+
+def merge(arguments: Namespace) -> Report:
+    """Write base and adapter as one model."""
+    from pgtune.merging import merge as run
+    from pgtune.merging import summary
+
+    result = run(arguments.folder, arguments.out, arguments.dtype, arguments.quantize, overwrite=arguments.overwrite)
+    return Report(result, summary(result))
+
+
+def report(arguments: Namespace) -> Report:
+    """Write a run as one HTML page."""
+    from pgtune.reporting import report as run
+
+    target = run(arguments.folder, arguments.out, limit=arguments.limit)
+    size = target.stat().st_size
+    return Report({"report": str(target), "bytes": size}, f"{target} ({size / 1e6:.1f} MB)")
+
+
+def push(arguments: Namespace) -> Report:
+    """Push a finished run to the Hub."""
+    from pgtune.hub.pushing import push as run
+
+    result = run(
+        Path(arguments.folder),
+        arguments.repo,
+        private=arguments.private,
+        tag=arguments.tag,
+        merged=arguments.merged,
+        with_examples=arguments.with_examples,
+        dry_run=arguments.dry_run,
+        base=arguments.base,
+    )
+    lines = [table([[f"{file['size']:,}", file["path"]] for file in result["files"]], ("bytes", "file"))]
+    if arguments.dry_run:
+        lines += ["", "README.md:", "", result["card"], "nothing was pushed (--dry-run)"]
+        return Report(result, "\n".join(lines))
+    where = "private" if result["private"] else "public"
+    tag = f", tag {result['tag']}" if result["tag"] else ""
+    lines += [f"{result['url']} ({where}), commit {result['commit'][:12]}{tag}", ""]
+    lines += [f"elsewhere:  pgtune predict {arguments.repo} --image photo.png --prefix '...'"]
+    return Report(result, "\n".join(lines))
+
+
+def card(arguments: Namespace) -> Report:
+    """Write the model card of a finished run."""
+    from pgtune.hub.cards import card as run
+    from pgtune.run_folder import write_text
+
+    text = run(Path(arguments.folder), base=arguments.base, with_examples=arguments.with_examples)
+    if arguments.out is None:
+        return Report({"card": text}, text)
+    write_text(Path(arguments.out), text)
+    return Report({"card": text, "out": arguments.out}, f"written to {arguments.out}")
 
 
 def score(arguments: Namespace) -> Report:

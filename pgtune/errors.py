@@ -7,7 +7,7 @@
     ├── ModelError             a base model, tokenizer or processor that is not PaliGemma's
     ├── HubError               an id that cannot be reached, or needs a licence or a login
     ├── RunError               a run folder in the wrong state for what was asked
-    └── TrainingError          exit code 1: the work failed (leak found, loss not finite, out of memory)
+    └── TrainingError          exit code 1: the work failed (leak found, loss not finite, out of memory, stopped)
 
 Each message is complete on its own: it names the file, row or key, the value and what was expected. The command line
 prints it after ``error:`` and leaves with the error's ``exit_code``. Anything else that is raised is a bug of pgtune
@@ -16,6 +16,7 @@ and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,11 +31,19 @@ __all__ = [
     "TrainingError",
 ]
 
+MACHINE_REFUSALS = {
+    **dict.fromkeys((errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS), 2),
+    **dict.fromkeys((errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.ENOSPC), 1),
+}
+"""What the system refuses, and the exit code: a name or place that cannot be, 2; a full or failing disk, 1."""
+
 
 class PgtuneError(Exception):
     """Base of all errors that pgtune raises on purpose."""
 
     exit_code: int = 2
+    on_all_ranks: bool = False
+    """Whether every one of several processes that work together raises it, so that one of them says it for all."""
 
 
 class RecipeError(PgtuneError):
@@ -69,6 +78,7 @@ class RunError(PgtuneError):
 
 
 class TrainingError(PgtuneError):
-    """The work itself failed although the input was right: a leak, a loss that is not finite, memory that ran out."""
+    """The work itself failed although the input was right: a leak, a loss that is not finite, a full disk; or it was
+    stopped."""
 
     exit_code: int = 1

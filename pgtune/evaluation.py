@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import gather_object
 from PIL import Image
 
 from pgtune import detection, metrics
 from pgtune.collate import Collator
-from pgtune.data import Examples, open_source
+from pgtune.data import Examples, check_text, open_source
 from pgtune.errors import DataError, RunError
 from pgtune.example import Example, load_adapter
 from pgtune.generation import Prompt, generate
 from pgtune.images import open_image
-from pgtune.loading import load_run
+from pgtune.loading import load_run, locate_run
 from pgtune.metrics.show import summary
 from pgtune.model import Loaded, enough_memory
 from pgtune.picture import SheetRow, contact_sheet
-from pgtune.progress import Progress, say
+from pgtune.progress import Progress, first_process, say
+from pgtune.ranks import gathered, join, together, wait_for_all
 from pgtune.recipe import EvalSettings, Recipe, Source
-from pgtune.run_folder import RunFolder, json_line, write_folder, write_json, write_text
+from pgtune.run_folder import json_line, write_folder, write_json, write_text
 from pgtune.scoring import Evaluation, documents, labels_of, trivial
 from pgtune.splits import open_splits
 
@@ -59,7 +60,9 @@ def evaluate_examples(
         DataError: a picture cannot be opened; names the row.
     """
     count = min(len(examples), settings.limit or len(examples))
-    mine = range(rank, count, ranks)
+    mine: Sequence[int] = range(rank, count, ranks)
+    if loaded.root is not None:  # of sharded weights all ranks must make equal use: some answer one example twice
+        mine = [min(turn * ranks + rank, count - 1) for turn in range(-(-count // ranks))]
     was_training = loaded.model.training
     loaded.model.eval()
     found: list[_Decoded] = []
@@ -68,7 +71,11 @@ def evaluate_examples(
         raise DataError(f"{examples.where(mine[index])}: {error}") from error
 
     prompts = [Prompt(examples[index].images, examples[index].prefix) for index in mine]
-    with Progress(len(mine), label, shown=rank == 0) as progress:
+    if loaded.root is not None:
+        with together():  # before they begin: none can leave the others while they decode
+            _check_prompts(collator, prompts, name_row)
+    shared = together() if loaded.root is None else nullcontext()
+    with shared, Progress(len(mine), label, shown=rank == 0) as progress:
         for index, answer in generate(
             loaded,
             collator,
@@ -85,8 +92,7 @@ def evaluate_examples(
             found.append(_Decoded(mine[index], answer.text, answer.mean_log_probability, boxes))
             progress.advance()
     loaded.model.train(was_training)
-    if ranks > 1:
-        found = gather_object(found)
+    found = list({decoded.place: decoded for decoded in gathered(found)}.values())
     found.sort(key=lambda decoded: decoded.place)
     labels = labels_of(examples, (decoded.place for decoded in found))
     scores = {
@@ -122,6 +128,19 @@ def evaluate_examples(
             "where": examples.where(decoded.place),
         })  # fmt: skip
     return Evaluation(scores, rows)
+
+
+def _check_prompts(
+    collator: Collator, prompts: Sequence[Prompt], on_error: Callable[[int, DataError], None]
+) -> None:
+    for index, prompt in enumerate(prompts):
+        try:
+            check_text("prefix", prompt.prefix)
+            collator.check_locations(prompt.prefix)
+            for image in prompt.images:
+                open_image(image)
+        except DataError as error:
+            on_error(index, error)
 
 
 def _image_field(example: Example) -> Any:
@@ -197,10 +216,12 @@ def evaluate(
     source: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Score a finished run on a split of its recipe, or on another source read by the same adapter.
 
-    Writes `evaluations/<split>/` in the run folder (with the name of another source, and `first-N`, behind it) and
+    Writes `evaluations/<split>/` in the run folder, of a run from the Hub `evaluations/<its name>/<split>/` in the
+    working directory (with the name of another source, and `first-N`, behind it) and
     leaves the run's own files alone.
 
     Args:
@@ -208,6 +229,7 @@ def evaluate(
         source: file or folder to score on instead of the recipe's.
         limit: score only the first so many examples.
         batch_size: examples decoded at once.
+        allow_code: let a run from the Hub import the `module:attribute` that its recipe names as data adapter.
 
     Returns:
         metrics, confidence_intervals, trivial, trivial_answer, n, split, source, folder, warnings (what of the split
@@ -217,9 +239,12 @@ def evaluate(
     Raises:
         RunError, DataError, ModelError: as their messages say.
     """
-    folder = RunFolder(run)
+    folder = locate_run(run)
     recipe = folder.recipe()
     folder.check_trained()
+    folder.check_imports(recipe, allow_code=allow_code)
+    if source is None:
+        folder.check_source(recipe, split)
     if source == "":
         raise RunError("source: expected a file or folder, not ''")
     if not re.fullmatch(r"\w[\w.+-]*", split):  # it names the folder that is written
@@ -245,12 +270,23 @@ def evaluate(
         say(f"warning    {warning}")
     left_out = examples.left_out
     read = os.fspath(source) if source is not None else (getattr(recipe.data, split) or recipe.data.train).source
-    loaded = load_run(folder, recipe)
+    ranks = join()
+    with together():
+        loaded = load_run(folder, recipe, device=ranks.device if ranks else None)
     settings = recipe.eval.model_copy(update={"limit": limit or recipe.eval.limit})
     collator = Collator(loaded.processor)
     size = batch_size or batch_size_for(recipe)
     with enough_memory("a smaller --batch-size"):
-        evaluation = evaluate_examples(loaded, collator, examples, settings, batch_size=size, label=f"evaluate {split}")
+        evaluation = evaluate_examples(
+            loaded,
+            collator,
+            examples,
+            settings,
+            batch_size=size,
+            label=f"evaluate {split}",
+            rank=ranks.rank if ranks else 0,
+            ranks=ranks.count if ranks else 1,
+        )
     answer, trivial_scores = trivial(examples, settings)
     result = {
         "metrics": evaluation.values,
@@ -268,14 +304,16 @@ def evaluate(
     }
     other = [re.sub(r"[^\w.-]", "_", Path(source).stem)] if source is not None else []
     name = "-".join([split, *other, *([f"first-{limit}"] if limit else [])])
-    target = folder.path / "evaluations" / name
+    target = folder.evaluations / name
     title = f"{name}: {summary(evaluation.scores)}"
 
     def fill(aside: Path) -> None:
         write_predictions(aside, evaluation, examples, title=title, home=target)
         write_json(aside / "metrics.json", result)
 
-    write_folder(target, fill)
+    if first_process():
+        write_folder(target, fill)
+    wait_for_all()
     return {**result, "folder": str(target)}
 
 
@@ -288,15 +326,25 @@ def mean_loss(
     *,
     batch_size: int,
     reduction: str,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> float:
-    """The validation loss in the training's own reduction."""
+    """The validation loss in the training's own reduction; with several processes each reads its share."""
     total = tokens = 0.0
     model.eval()
-    for start in range(0, len(examples), batch_size):
-        batch = collator([examples[index] for index in range(start, min(start + batch_size, len(examples)))]).to(device)
+    starts = range(0, len(examples), batch_size)
+    for turn in range(0, len(starts), ranks):
+        mine = turn + rank < len(starts)
+        start = starts[turn + rank if mine else 0]  # all ranks call the model equally often (see evaluate_examples)
+        with together():
+            rows = [examples[index] for index in range(start, min(start + batch_size, len(examples)))]
+            batch = collator(rows).to(device)
         loss = model(batch)
+        if not mine:
+            continue
         if reduction == "example":
             total, tokens = total + float(loss.example_sum()), tokens + len(batch.labels)
         else:
             total, tokens = total + float(loss.token_sum()), tokens + float(loss.tokens.sum())
-    return total / tokens
+    sums = gathered([(total, tokens)])
+    return float(sum(one for one, _ in sums) / sum(count for _, count in sums))

@@ -70,13 +70,15 @@ def generate_batch(
 ) -> list[Answer]:
     """Decode one batch, greedily or with beams (scores then are sums, without length normalisation, as big_vision)."""
     paligemma = loaded.paligemma
-    device = next(paligemma.parameters()).device
+    device = loaded.device
     inputs = {name: value.to(device) for name, value in collator.prompts(pixels, prefixes).items()}
     vision = paligemma.model.vision_tower.embeddings.patch_embedding.weight
     inputs["pixel_values"] = inputs["pixel_values"].to(vision.dtype)
     score = _GreedyScore()
     with loaded.autocast():
-        output: Any = paligemma.generate(
+        output: Any = loaded.run(
+            paligemma.generate,
+            synced_gpus=loaded.root is not None,  # of sharded weights all ranks must make equal use
             **inputs,
             max_new_tokens=max_new_tokens,
             do_sample=False,

@@ -12,18 +12,21 @@ from accelerate import Accelerator
 
 from pgtune import scoring, tracking
 from pgtune.collate import Batch, Collator
+from pgtune.compiling import choose_compile
 from pgtune.data import Examples
 from pgtune.errors import DataError
 from pgtune.example import Example
+from pgtune.loading import start_from
 from pgtune.methods import prepare
 from pgtune.model import Loaded, choose_mixed_precision, load_base
 from pgtune.overlaps import Finding, group_overlaps
-from pgtune.parts import is_kernel
 from pgtune.probes import check_first_batch
 from pgtune.progress import say
+from pgtune.ranks import open_accelerator, together
 from pgtune.recipe import Recipe
 from pgtune.run_folder import RunFolder
 from pgtune.schedule import step_indices, total_steps
+from pgtune.sharding import Root, Strategy, shard, strategy_of
 from pgtune.splits import Splits, open_splits
 from pgtune.visits import Visits
 
@@ -96,6 +99,9 @@ class Job:
     overlaps: list[Finding]
     steps: int
     effective_batch: int
+    strategy: Strategy
+    root: Root
+    """What is called in a step, or wrapped for several processes and called then."""
 
     @property
     def main(self) -> bool:
@@ -104,15 +110,41 @@ class Job:
 
 
 def open_job(recipe: Recipe, folder: RunFolder) -> Job:
-    """Data first, then the model: what is wrong with a row shows before gigabytes are loaded."""
+    """Data first, then the model: what is wrong with a row shows before gigabytes are loaded.
+
+    Raises:
+        PgtuneError: on all ranks, where it is wrong on one.
+    """
+    accelerator = open_accelerator()
+    with together():
+        job, first = _opened(recipe, folder, accelerator)
+    if job.strategy == "fsdp":
+        shard(job.root, accelerator.device)
+        job.loaded.root = job.root
+    with job.loaded.autocast():
+        probe = job.loaded.run(
+            check_first_batch, job.loaded.paligemma, first.to(accelerator.device), job.loaded.attention
+        )
+    moved = f"moved by {probe.leak:.2g}, a prefix token moves {probe.prefix_effect:.2g}"
+    say(f"first batch no suffix token is seen early ({moved})")
+    return job
+
+
+def _opened(recipe: Recipe, folder: RunFolder, accelerator: Accelerator) -> tuple[Job, Batch]:
+    """The job and its first examples; no rank waits for another in it."""
     full = recipe.lora is None
+    strategy = strategy_of(
+        recipe.train.strategy,
+        full=full,
+        ranks=accelerator.num_processes,
+        quantization=recipe.model.quantization,
+        optimizer=recipe.train.optimizer,
+    )
     tracking.check(recipe)
-    # Said outright, so that what `accelerate config` left in the environment changes nothing of the recipe.
-    accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=1)
     splits = open_splits(recipe)
     overlaps = group_overlaps(splits)
     train_set, validation, test = splits["train"], splits.get("validation"), splits.get("test")
-    loaded = load_base(recipe.model, full=full, device=accelerator.device)
+    loaded = load_base(recipe.model, full=full, device=accelerator.device, stay_on_cpu=strategy == "fsdp")
     collator = Collator(loaded.processor, recipe.data.max_text_tokens, recipe.data.too_long)
     positions = loaded.paligemma.config.get_text_config().max_position_embeddings
     visits = Visits(recipe)
@@ -129,11 +161,27 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
         llm_dropout=recipe.model.llm_dropout,
     )
     loaded.mixed_precision = choose_mixed_precision(recipe.train.mixed_precision, loaded)
+    if recipe.model.adapter is not None:
+        start_from(loaded, recipe)
+    loaded.compile, loaded.compile_note = choose_compile(recipe.train.compile, loaded)
     effective = recipe.train.batch_size * recipe.train.gradient_accumulation_steps * accelerator.num_processes
     steps = total_steps(len(kept), effective, recipe.train.epochs, recipe.train.max_steps)
     rows = Rows(kept, visits)
     job = Job(
-        recipe, accelerator, folder, loaded, collator, rows, validation, test, splits, overlaps, steps, effective
+        recipe,
+        accelerator,
+        folder,
+        loaded,
+        collator,
+        rows,
+        validation,
+        test,
+        splits,
+        overlaps,
+        steps,
+        effective,
+        strategy,
+        Root(loaded.model, loaded.paligemma, loaded.attention, recipe.train.label_smoothing),
     )
     if job.main:
         for overlap in overlaps:
@@ -152,15 +200,12 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
             + (f", {len(test)} to test" if test else "")
             + f"; {steps} steps of {effective}, learning rate {recipe.resolved_learning_rate:g}"
         )
+        if accelerator.num_processes > 1:
+            say(f"processes  {accelerator.num_processes} on {accelerator.device.type}, {strategy}")
     first = RowCollator(collator)([job.rows[i] for i in step_indices(recipe.seed, 0, len(kept), effective)[:2]])
     if isinstance(first, DataError):
         raise first
-    with loaded.autocast():
-        probe = check_first_batch(loaded.paligemma, first.to(accelerator.device), loaded.attention)
-    if job.main:
-        moved = f"moved by {probe.leak:.2g}, a prefix token moves {probe.prefix_effect:.2g}"
-        say(f"first batch no suffix token is seen early ({moved})")
-    return job
+    return job, first
 
 
 def _fitting(examples: Examples, collator: Collator, positions: int, visits: Visits) -> Examples:
@@ -212,22 +257,3 @@ def _fits(example: Example, collator: Collator, positions: int) -> bool:
             f"more than the {positions} that the model can read; see data.max_text_tokens"
         )
     return True
-
-
-def new_optimizer(job: Job) -> torch.optim.AdamW:
-    """AdamW over what is trained; weight decay on SigLIP and projector kernels alone."""
-    recipe = job.recipe.train
-    decayed: list[torch.nn.Parameter] = []
-    plain: list[torch.nn.Parameter] = []
-    for name, parameter in job.loaded.trainable():
-        (decayed if is_kernel(name.removeprefix("base_model.model."), parameter.ndim) else plain).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=job.recipe.resolved_learning_rate,
-        betas=(recipe.beta1, recipe.beta2),
-        eps=recipe.epsilon,
-    )

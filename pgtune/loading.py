@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pgtune.collate import Collator
-from pgtune.errors import ModelError
+from pgtune.errors import ModelError, RecipeError
 from pgtune.example import Example, ImageSource
 from pgtune.generation import Answer, Prompt, generate
-from pgtune.methods import load_trained
-from pgtune.model import Loaded, choose_mixed_precision, explained, load_base
+from pgtune.hub.fetching import PushedRun, check_pushed, run_from_hub
+from pgtune.methods import load_trained, put_weights
+from pgtune.model import Loaded, choose_mixed_precision, explained, load_base, load_config
+from pgtune.names import HUB_ID
 from pgtune.processor import load_processor
+from pgtune.quantization import stored_quantization
 from pgtune.recipe import Recipe
 from pgtune.run_folder import RunFolder
+from pgtune.settings import ModelSettings
 
 
 def device_for_use() -> torch.device:
@@ -24,27 +29,43 @@ def device_for_use() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_run(folder: RunFolder, recipe: Recipe) -> Loaded:
-    """The run's model with its own processor, frozen, on the first GPU or the CPU.
+def base_of(folder: RunFolder, recipe: Recipe) -> ModelSettings:
+    """What the run's adapter is put on; where it has all weights itself, those, as they are stored."""
+    if not folder.whole:
+        return recipe.model
+    changes: dict[str, str | None] = {"base": str(folder.model), "revision": None}
+    if folder.portable:
+        stored = load_config(str(folder.model), quantized=True)
+        changes["dtype"] = str(stored.dtype).removeprefix("torch.")
+        changes["quantization"] = stored_quantization(folder.model)
+    return recipe.model.model_copy(update=changes)
+
+
+def load_run(
+    folder: RunFolder, recipe: Recipe, *, settings: ModelSettings | None = None, device: torch.device | None = None
+) -> Loaded:
+    """The run's model with its own processor, frozen.
+
+    Args:
+        settings: of the base, instead of `base_of`.
+        device: the first GPU or the CPU where it is not given.
 
     Raises:
         ModelError, HubError: files missing or damaged, or the base cannot be reached.
     """
-    full = recipe.lora is None
-    settings = recipe.model
-    if full:
-        settings = settings.model_copy(update={"base": str(folder.model), "revision": None})
-    device = device_for_use()
+    full = folder.whole
+    settings = settings or base_of(folder, recipe)
+    device = device or device_for_use()
     if settings.attention == "flex_attention" and device.type == "cpu":  # trained on a GPU; all backends give the same
         settings = settings.model_copy(update={"attention": "auto"})
-    loaded = load_base(settings, full=full, device=device)
+    loaded = load_base(settings, full=full, device=device, quantized=full and folder.portable)
     if not full:
         loaded = load_trained(loaded, folder.adapter)
     if not folder.processor.is_dir():
         raise ModelError(f"{folder.processor} is missing: tokenizer and image processor of the run")
     with explained(str(folder.processor)):
         loaded.processor = load_processor(str(folder.processor))
-    loaded.trained_parts = tuple(recipe.model.trainable or ())
+    loaded.trained_parts = () if folder.portable and full else tuple(recipe.model.trainable or ())
     loaded.mixed_precision = choose_mixed_precision(recipe.train.mixed_precision, loaded)
     return loaded
 
@@ -81,14 +102,61 @@ class FineTuned:
         return found[1]
 
 
+def locate_run(run: Path | str) -> RunFolder:
+    """A run by its folder, or by its id on the Hub: ``org/name``, or ``org/name@revision``.
+
+    A folder goes before an id. A downloaded repo is a run from elsewhere, as is one from the Hub.
+
+    Raises:
+        HubError, RunError: there is neither, or what is there is not safe to read.
+    """
+    name, at, revision = (run if isinstance(run, str) else run.as_posix()).partition("@")
+    if not Path(run).exists() and HUB_ID.fullmatch(name) and (revision or not at):
+        return PushedRun(run_from_hub(name, revision or None), str(run))
+    folder = RunFolder(run)
+    if folder.portable and folder.status_file.is_file() and "kind" in folder.status():
+        check_pushed(folder.path, str(run))
+        return PushedRun(folder.path, Path(run).name)
+    return folder
+
+
+def start_from(loaded: Loaded, recipe: Recipe) -> None:
+    """Put the weights of `model.adapter` into a freshly prepared model.
+
+    Raises:
+        RecipeError: it was trained otherwise than the recipe says.
+        RunError, HubError, ModelError: there is none, or it does not fit.
+    """
+    assert recipe.model.adapter is not None, "there is something to start from"
+    folder = locate_run(recipe.model.adapter)
+    theirs = folder.recipe()
+    folder.check_trained()
+    if folder.whole:
+        raise RecipeError(f"model.adapter: {recipe.model.adapter} holds all weights of a model; name it as model.base")
+    different = [f"{key} {other}, not {ours}" for key, ours, other in _of_adapter(recipe, theirs) if ours != other]
+    if different:
+        what = ", ".join(different)
+        raise RecipeError(f"model.adapter: {recipe.model.adapter} was trained with other settings: {what}")
+    put_weights(loaded, folder.adapter)
+
+
+def _of_adapter(recipe: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
+    """What must be the same for the adapter of one recipe to go on in another: key, value here, value there."""
+    keys = ("rank", "alpha", "targets", "use_dora", "use_rslora")
+    pairs: list[tuple[str, Any, Any]] = [("model.base", recipe.model.base, other.model.base)]
+    pairs += [(f"lora.{key}", getattr(recipe.lora, key), getattr(other.lora, key, None)) for key in keys]
+    ours, theirs = (sorted(one.model.trainable or ()) for one in (recipe, other))
+    return [*pairs, ("model.trainable", ours, theirs)]
+
+
 def load(run: Path | str) -> FineTuned:
-    """Load a finished run folder.
+    """Load a finished run: its folder, or its id on the Hub.
 
     Raises:
         RunError: not a run folder, or its training never finished.
         ModelError, HubError: files missing or damaged, or the base cannot be reached.
     """
-    folder = RunFolder(run)
+    folder = locate_run(run)
     recipe = folder.recipe()
     folder.check_trained()
     loaded = load_run(folder, recipe)

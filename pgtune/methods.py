@@ -19,6 +19,7 @@ from torch import nn
 from pgtune import parts
 from pgtune.errors import ModelError, RecipeError
 from pgtune.model import Loaded
+from pgtune.probes import check_adapter_works
 from pgtune.recipe import LoraSettings
 
 
@@ -28,7 +29,7 @@ def prepare(
     trainable: tuple[str, ...] | None,
     *,
     seed: int,
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: bool | int = False,
     llm_dropout: float = 0.0,
 ) -> Loaded:
     """Make a frozen base trainable by the recipe's method, in place.
@@ -37,13 +38,14 @@ def prepare(
         lora: None for full fine-tuning.
         trainable: parts trained in full; None is all three without LoRA and none beside it.
         seed: of LoRA's initial weights.
+        gradient_checkpointing: see `checkpoint_layers`.
         llm_dropout: see `add_residual_dropout`.
 
     Raises:
         RecipeError: the targets match nothing, or what is trained in full; or flex_attention on a CPU.
     """
     model: Any = loaded.model
-    if loaded.attention == "flex_attention" and next(model.parameters()).device.type == "cpu":
+    if loaded.attention == "flex_attention" and loaded.device.type == "cpu":
         raise RecipeError(
             "model.attention: flex_attention cannot be trained on a CPU (torch has no backward for it); use auto"
         )
@@ -67,8 +69,21 @@ def prepare(
     if llm_dropout > 0:
         add_residual_dropout(loaded.paligemma.model.language_model, llm_dropout)
     if gradient_checkpointing:
-        loaded.paligemma.activation_checkpointing_enable({"use_reentrant": False})
+        checkpoint_layers(loaded, int(gradient_checkpointing))
     return loaded
+
+
+def checkpoint_layers(loaded: Loaded, every: int) -> None:
+    """Keep no activations of every n-th layer, and compute them again in the backward pass.
+
+    Not in a frozen tower, which keeps none. transformers also makes the embeddings' outputs require gradients, for a
+    way of checkpointing that is not used here; the whole frozen tower would then be gone through backwards for nothing.
+    """
+    model = loaded.paligemma.model
+    for stack in (model.vision_tower, model.language_model):
+        if stack is model.language_model or any(p.requires_grad for p in stack.parameters()):
+            stack.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
+            stack.disable_input_require_grads()
 
 
 def add_residual_dropout(language_model: Any, rate: float) -> None:
@@ -136,12 +151,10 @@ def load_trained(loaded: Loaded, adapter: Path) -> Loaded:
             trained: Any = PeftModel.from_pretrained(loaded.model, str(adapter))
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"{adapter}: the adapter cannot be loaded onto {loaded.base}: {str(error)[:300]}") from error
-    odd = sorted(weights.keys() ^ get_peft_model_state_dict(trained, save_embedding_layers=False).keys())
-    if odd:
-        raise ModelError(
-            f"{adapter}: the adapter does not fit {loaded.base}: {len(odd)} weights are in one and not in the other, "
-            f"such as {odd[0]}"
-        )
+    named = trained.peft_config["default"].base_model_name_or_path
+    if named not in (None, loaded.base):
+        raise ModelError(f"{adapter}: the adapter was trained on {named}, and is to be put on {loaded.base}")
+    _check_fits(adapter, loaded, weights, get_peft_model_state_dict(trained, save_embedding_layers=False))
     copies = [p for name, p in trained.named_parameters() if ".modules_to_save." in name]
     if copies:  # parts trained in float32 stay so on a bfloat16 base
         for parameter in copies:
@@ -150,4 +163,42 @@ def load_trained(loaded: Loaded, adapter: Path) -> Loaded:
     loaded.lora_modules = list(trained.targeted_module_names)
     trained.requires_grad_(False)
     loaded.model = trained.eval()
+    check_adapter_works(loaded, str(adapter))
     return loaded
+
+
+def put_weights(loaded: Loaded, adapter: Path) -> None:
+    """Put a trained adapter's weights into a model that `prepare` gave one of the same kind, to go on training.
+
+    Raises:
+        ModelError: files missing or damaged, or the adapter does not fit.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    model: Any = loaded.model
+    try:
+        weights = load_file(adapter / "adapter_model.safetensors")
+        _check_fits(adapter, loaded, weights, get_peft_model_state_dict(model, save_embedding_layers=False))
+        set_peft_model_state_dict(model, weights)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{adapter}: the adapter cannot be loaded onto {loaded.base}: {str(error)[:300]}") from error
+    was_training = model.training
+    model.eval()
+    check_adapter_works(loaded, str(adapter))
+    model.train(was_training)
+
+
+def _check_fits(adapter: Path, loaded: Loaded, weights: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """That an adapter's file has the weights that the model has places for, no more and no less: PEFT only warns."""
+    odd = sorted(weights.keys() ^ wanted.keys())
+    if odd:
+        raise ModelError(
+            f"{adapter}: the adapter does not fit {loaded.base}: {len(odd)} weights are in one and not in the other, "
+            f"such as {odd[0]}"
+        )
+    for name, weight in weights.items():
+        if weight.shape != wanted[name].shape:
+            raise ModelError(
+                f"{adapter}: the adapter does not fit {loaded.base}: {name} has the shape {list(weight.shape)}, and "
+                f"its place {list(wanted[name].shape)}"
+            )

@@ -6,7 +6,7 @@ What is made trainable of it stands in `methods.py`, how it is quantised in `qua
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,11 +46,26 @@ class Loaded:
     trained_parts: tuple[str, ...] = ()
     mixed_precision: bool = False
     """Whether forward passes run under bfloat16 autocast."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where it computes; before weights are sharded they may lie elsewhere."""
+    compile: bool = False
+    """Whether the language model's layers are compiled for the steps."""
+    compile_note: str = ""
+    """Why they are not, where the recipe leaves it to the machine."""
+    root: Any = None
+    """Where the weights are sharded (`sharding.Root`): what gathers those that no layer gathers itself."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of every forward pass, in training, evaluation and prediction alike."""
-        device = next(self.model.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16) if self.mixed_precision else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if self.mixed_precision else nullcontext()
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call what uses parts of the model, with their weights gathered where they are sharded."""
+        if self.root is None:
+            return function(*args, **kwargs)
+        result = self.root.call(function, *args, **kwargs)
+        self.root.reshard()
+        return result
 
     @property
     def paligemma(self) -> Any:
@@ -77,6 +92,8 @@ class Loaded:
             lines.append(f"in full    {', '.join(self.trained_parts)}")
         if self.quantized_modules:
             lines.append(f"{self.quantization:<10} {_counts(self.quantized_modules)}; all else is kept")
+        if self.compile_note:
+            lines.append(f"compile    {self.compile_note}")
         return "\n".join(lines)
 
 
@@ -93,8 +110,11 @@ def base_folder_or_id(base: str) -> str:
     return base
 
 
-def load_config(base: str, revision: str | None = None) -> Any:
+def load_config(base: str, revision: str | None = None, *, quantized: bool = False) -> Any:
     """The base's PaliGemmaConfig.
+
+    Args:
+        quantized: whether it may be stored quantised: to be used, not to be trained.
 
     Raises:
         HubError: the id cannot be reached, or needs a licence or login.
@@ -113,7 +133,7 @@ def load_config(base: str, revision: str | None = None) -> Any:
         raise ModelError(
             f"model.base: {base} is a {found!r} model; pgtune trains PaliGemma (Gemma) and PaliGemma 2 (Gemma 2) only"
         )
-    if getattr(config, "quantization_config", None) is not None:
+    if getattr(config, "quantization_config", None) is not None and not quantized:
         raise ModelError(
             f"model.base: {base} is stored quantised; name the checkpoint in full precision, and set model.quantization"
         )
@@ -148,8 +168,8 @@ class explained:
 
 
 @contextmanager
-def enough_memory(smaller: str) -> Iterator[None]:
-    """Turns the ways in which memory runs out into one error that says what helps: `smaller`.
+def enough_memory(smaller: str | Callable[[], str]) -> Iterator[None]:
+    """Turns the ways in which memory runs out into one error that says what helps: `smaller`, or what it returns.
 
     Raises:
         TrainingError: memory ran out.
@@ -160,7 +180,8 @@ def enough_memory(smaller: str) -> Iterator[None]:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
             raise
         said = str(error).partition(". ")[0]
-        raise TrainingError(f"the device ran out of memory ({said}). What helps: {smaller}") from error
+        helps = smaller if isinstance(smaller, str) else smaller()
+        raise TrainingError(f"the device ran out of memory ({said}). What helps: {helps}") from error
 
 
 def choose_attention(setting: str, generation: str) -> str:
@@ -214,7 +235,10 @@ def choose_dtype(setting: str, *, full: bool, device: torch.device, config: Any)
 
 
 def choose_mixed_precision(setting: str, loaded: Loaded) -> bool:
-    """Whether forward passes run under bfloat16 autocast; auto: on a GPU that has it, and where weights need it.
+    """Whether forward passes run under bfloat16 autocast.
+
+    auto: on a GPU that has it, and on a base in bfloat16: LoRA's float32 matrices would otherwise turn all that they
+    touch into float32, for more memory and time and nothing else.
 
     Raises:
         RecipeError: `no`, where parts trained in float32 stand beside a bfloat16 base.
@@ -225,11 +249,19 @@ def choose_mixed_precision(setting: str, loaded: Loaded) -> bool:
             f"train.mixed_precision: 'no' does not go with {', '.join(loaded.trained_parts)} trained in float32 beside "
             "a bfloat16 base; use auto, or model.dtype=float32"
         )
-    on_gpu = next(loaded.model.parameters()).device.type == "cuda"
-    return setting == "bf16" or beside or (setting == "auto" and on_gpu and has_bfloat16())
+    if setting == "auto" and loaded.device.type == "cuda":
+        return has_bfloat16()
+    return setting == "bf16" or beside or (setting == "auto" and loaded.dtype is torch.bfloat16)
 
 
-def load_base(settings: ModelSettings, *, full: bool, device: torch.device) -> Loaded:
+def load_base(
+    settings: ModelSettings,
+    *,
+    full: bool,
+    device: torch.device,
+    quantized: bool = False,
+    stay_on_cpu: bool = False,
+) -> Loaded:
     """The base model on `device`, frozen, with its processor.
 
     Final logit soft-capping is off unless the recipe keeps it, as the papers did for transfers (PaliGemma 2, section
@@ -237,13 +269,16 @@ def load_base(settings: ModelSettings, *, full: bool, device: torch.device) -> L
 
     Args:
         full: whether the recipe trains without LoRA (decides `dtype: auto`).
+        quantized: whether it may be stored quantised, as `settings.quantization` then says: to be used, not trained.
+        stay_on_cpu: leave the weights there for now, where `device` is to hold a share of them.
 
     Raises:
         HubError, ModelError, RecipeError: as their messages say.
     """
     from transformers import PaliGemmaForConditionalGeneration
 
-    config = load_config(settings.base, settings.revision)
+    config = load_config(settings.base, settings.revision, quantized=quantized)
+    stored = getattr(config, "quantization_config", None) is not None
     text = config.get_text_config()
     generation = text.model_type
     attention = choose_attention(settings.attention, generation)
@@ -269,7 +304,7 @@ def load_base(settings: ModelSettings, *, full: bool, device: torch.device) -> L
             config=config,
             dtype=dtype,
             attn_implementation={"text_config": attention, "vision_config": "sdpa"},
-            quantization_config=quantization_config(settings.quantization, dtype),
+            quantization_config=None if stored else quantization_config(settings.quantization, dtype),
             device_map=None if settings.quantization == "none" else {"": device},
             use_safetensors=True,
             output_loading_info=True,
@@ -284,11 +319,11 @@ def load_base(settings: ModelSettings, *, full: bool, device: torch.device) -> L
             f"model.base: {settings.base} holds {len(odd)} weights of layers that its config.json has not, such as "
             f"{odd[0]}"
         )
-    if settings.quantization == "none":
+    if settings.quantization == "none" and not stay_on_cpu:
         model = model.to(device)
     model.requires_grad_(False)
     model.eval()
-    loaded = Loaded(model, processor, settings.base, dtype, attention, settings.quantization)
+    loaded = Loaded(model, processor, settings.base, dtype, attention, settings.quantization, device=device)
     if settings.quantization != "none":
         loaded.quantized_modules = check_quantized(model)
         keep_gradients_on_cpu(model)

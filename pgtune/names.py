@@ -7,9 +7,20 @@ it. The ``*_HELP`` tables hold one line for each name.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
-__all__ = ["ADAPTERS", "ADAPTER_HELP", "BASES", "METRICS", "METRIC_HELP", "nearest", "unknown_name"]
+__all__ = [
+    "ADAPTERS",
+    "ADAPTER_HELP",
+    "BASES",
+    "CREDENTIALED",
+    "HUB_ID",
+    "METRICS",
+    "METRIC_HELP",
+    "nearest",
+    "unknown_name",
+]
 
 _LISTED = 40
 """Up to so many names, all are listed in a message."""
@@ -124,6 +135,14 @@ METRIC_HELP: dict[str, str] = {
 
 # Bases that are shipped: the name and the folder inside the package.
 BASES: dict[str, str] = {"tiny": "tiny"}
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""``org/name``: the form of an id on the Hub."""
+
+# Data adapters of material that only people with a signed agreement may see, and what forbids showing it.
+CREDENTIALED: dict[str, str] = {
+    "mimic_cxr": "PhysioNet's Credentialed Health Data License forbids sharing the data or parts of it",
+}
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

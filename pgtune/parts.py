@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from pgtune.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PARTS = {
     "vision_tower": "model.vision_tower",
@@ -53,6 +55,8 @@ def lora_modules(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
     Raises:
         RecipeError: nothing matches, or something matches that is not a linear layer inside one of the parts.
     """
+    from torch import nn
+
     pattern = lora_pattern(targets)
     found = {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
     if not found:
@@ -74,6 +78,8 @@ def lora_modules(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
 
 
 def _examples(model: nn.Module) -> str:
+    from torch import nn
+
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and part_of(name)]
     return ", ".join(names[:: max(1, len(names) // 3)][:3])
 

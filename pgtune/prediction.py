@@ -12,13 +12,17 @@ from pgtune.collate import Collator
 from pgtune.errors import DataError, RecipeError
 from pgtune.example import load_adapter
 from pgtune.generation import Answer, Prompt, generate
-from pgtune.loading import load_run
+from pgtune.loading import load_run, locate_run
 from pgtune.model import Loaded, enough_memory
 from pgtune.prediction_files import ANSWER, Export, Target, key_of
 from pgtune.prediction_inputs import Asked, from_images, from_input
-from pgtune.progress import Progress, say
+from pgtune.progress import Progress, first_process, say
+from pgtune.ranks import Ranks, everywhere, from_all, from_first, join, together
 from pgtune.recipe import Recipe
-from pgtune.run_folder import RunFolder, append_row, json_line, write_text
+from pgtune.run_folder import append_row, json_line, write_text
+
+BATCHES_IN_A_PART = 8
+"""What several processes answer each before they put their rows together; those that are lost if one is killed."""
 
 
 def predict(
@@ -30,6 +34,7 @@ def predict(
     out: Path | str | None = None,
     batch_size: int | None = None,
     max_new_tokens: int | None = None,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Answer prompts with a finished run.
 
@@ -44,6 +49,7 @@ def predict(
         prefix: the prompt of `images`, or of every picture of `input` that has none of its own.
         out: `.jsonl` or `.csv`; rows that are there already are not predicted again. Or an ending that the recipe's
             data adapter exports, which is written when all is predicted. Needed with `input`.
+        allow_code: let a run from the Hub import the `module:attribute` that its recipe names as data adapter.
 
     Returns:
         For one prompt its row: image, prefix, prediction and mean_log_probability. For many: out, rows, errors (rows
@@ -53,14 +59,18 @@ def predict(
     Raises:
         RecipeError: the arguments do not fit together. DataError, RunError, ModelError: as their messages say.
     """
-    folder = RunFolder(run)
+    folder = locate_run(run)
     recipe = folder.recipe()
     folder.check_trained()
     if (images is None) == (input is None):
         raise RecipeError("predict: give either --image FILE ... with --prefix, or --input with --out")
+    ranks = join()
+    if ranks and images is not None:
+        raise everywhere(RecipeError("predict: several processes have no effect on one example"))
 
     @cache
     def adapter() -> Any:
+        folder.check_imports(recipe, allow_code=allow_code)
         return load_adapter(recipe.data.adapter, recipe.data.adapter_args)
 
     def exports() -> Mapping[str, Export]:
@@ -75,7 +85,9 @@ def predict(
         if target is None:
             raise RecipeError("predict: --input needs --out F.jsonl or F.csv")
     identity = folder.identity()
-    known = target.known() if target else {}
+    with together():  # as the first one sees it, before it begins to write
+        known = target.known() if target else {}
+    known = from_first(known)
     if others := {row["run"] for row in known.values()} - {identity}:
         raise RecipeError(
             f"predict: --out {out}: holds answers of another run ({', '.join(sorted(others))}; {run} is "
@@ -86,15 +98,17 @@ def predict(
         say(f"{len(asked) - len(todo)} of {len(asked)} are in {out} already")
 
     def journal(row: dict[str, Any]) -> None:
-        if target is not None:
+        if target is not None and first_process():
             append_row(target.journal, row)
 
     found: list[dict[str, Any]] = []
     if todo:
-        loaded = load_run(folder, recipe)
-        if target is not None:  # drop rows with errors, so that they are tried anew, and a line cut off by a crash
+        with together():
+            loaded = load_run(folder, recipe, device=ranks.device if ranks else None)
+        if target is not None and first_process():
+            # Drop rows with errors, so that they are tried anew, and a line cut off by a crash.
             write_text(target.journal, "".join(map(json_line, known.values())))
-        found = _predict(loaded, recipe, todo, identity, journal, batch_size, max_new_tokens)
+        found = _predict(loaded, recipe, todo, identity, journal, batch_size, max_new_tokens, ranks)
     if target is None:
         (row,) = found
         if "error" in row:
@@ -107,7 +121,8 @@ def predict(
     rows = [{**known.get(key_of(one.row), {}), **one.row, **answers[key_of(one.row)]} for one in asked]
     # What was asked for earlier is kept in a file of rows; an export shows what is asked for now.
     earlier = [] if target.export else [row for key, row in known.items() if key not in asked_keys]
-    summary = target.write([*earlier, *rows])
+    with together():
+        summary = target.write([*earlier, *rows]) if first_process() else None
     return {
         "out": str(target.path),
         "rows": len(rows),
@@ -125,13 +140,48 @@ def _predict(
     journal: Callable[[dict[str, Any]], None],
     batch_size: int | None,
     max_new_tokens: int | None,
+    ranks: Ranks | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows of what is asked, in its order; each is handed to `journal` as soon as it is there."""
+    """The rows of what is asked, in its order; each is handed to `journal` as soon as it is there.
+
+    Several processes share a part at a time and have all rows of it together; alone, all of it is one part.
+    """
+    size = batch_size or recipe.eval.batch_size or 4 * recipe.train.batch_size
+    part = size * BATCHES_IN_A_PART * ranks.count if ranks else len(todo)
+    found: list[dict[str, Any]] = []
+    with enough_memory("a smaller --batch-size"), Progress(len(todo), "predict") as progress:
+        for start in range(0, len(todo), part):
+            asked = todo[start : start + part]
+            mine = asked[ranks.rank :: ranks.count] if ranks else asked
+            with together():
+                keep = journal if ranks is None else None
+                rows = _answered(loaded, recipe, mine, identity, keep, progress, size, max_new_tokens)
+            if ranks:
+                by_rank = from_all(rows)
+                rows = [by_rank[index % ranks.count][index // ranks.count] for index in range(len(asked))]
+                for row in rows:
+                    journal(row)
+                progress.advance(len(asked) - len(mine))
+            found += rows
+    return found
+
+
+def _answered(
+    loaded: Loaded,
+    recipe: Recipe,
+    todo: list[Asked],
+    identity: str,
+    journal: Callable[[dict[str, Any]], None] | None,
+    progress: Progress,
+    batch_size: int,
+    max_new_tokens: int | None,
+) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
 
     def keep(index: int, more: dict[str, Any]) -> None:
         found[index] = {**todo[index].row, **more, "run": identity}
-        journal(found[index])
+        if journal is not None:
+            journal(found[index])
         progress.advance()
 
     def failed(index: int, error: DataError) -> None:
@@ -143,15 +193,14 @@ def _predict(
             more |= detection.read(answer, loaded.processor.tokenizer).row
         keep(index, more)
 
-    with enough_memory("a smaller --batch-size"), Progress(len(todo), "predict") as progress:
-        for index, answer in generate(
-            loaded,
-            Collator(loaded.processor),
-            [Prompt(one.images, one.row["prefix"]) for one in todo],
-            max_new_tokens=max_new_tokens or recipe.eval.max_new_tokens,
-            batch_size=batch_size or recipe.eval.batch_size or 4 * recipe.train.batch_size,
-            num_beams=recipe.eval.num_beams,
-            on_error=failed,
-        ):
-            answered(index, answer)
+    for index, answer in generate(
+        loaded,
+        Collator(loaded.processor),
+        [Prompt(one.images, one.row["prefix"]) for one in todo],
+        max_new_tokens=max_new_tokens or recipe.eval.max_new_tokens,
+        batch_size=batch_size,
+        num_beams=recipe.eval.num_beams,
+        on_error=failed,
+    ):
+        answered(index, answer)
     return [found[index] for index in range(len(todo))]

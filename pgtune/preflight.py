@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pgtune.data import open_source
 from pgtune.errors import DataError, PgtuneError, RunError
 from pgtune.example import load_adapter
 from pgtune.groups import group_of
-from pgtune.names import BASES, nearest
+from pgtune.names import BASES, HUB_ID, nearest
 from pgtune.recipe import Recipe, Source
 from pgtune.recipe_reading import Problem, report
 from pgtune.run_folder import RunFolder
 
 __all__ = ["validate_recipe"]
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def validate_recipe(recipe: Recipe, name: str = "recipe") -> list[str]:
@@ -26,7 +23,7 @@ def validate_recipe(recipe: Recipe, name: str = "recipe") -> list[str]:
     takes its arguments; each source can be opened and its first example read. Raises RecipeError with all problems,
     under ``name``, which is what the user calls the recipe.
     """
-    problems = [*_base(recipe), *_data(recipe)]
+    problems = [*_base(recipe), *_hub(recipe), *_data(recipe)]
     try:
         RunFolder(recipe.output_dir).check_place(recipe)
     except RunError as error:
@@ -56,6 +53,20 @@ def _base(recipe: Recipe) -> list[Problem]:
     else:
         return []
     return [Problem("model.base", message, base)]
+
+
+def _hub(recipe: Recipe) -> list[Problem]:
+    started, problems = recipe.model.adapter, []
+    if started is not None and not Path(started).is_dir() and not HUB_ID.fullmatch(started):
+        message = f"{started!r} is no run folder here and no Hub id (org/name)"
+        problems.append(Problem("model.adapter", message, started))
+    if recipe.hub.push_to is not None and Path(recipe.model.base).is_dir() and recipe.model.base not in BASES:
+        message = (
+            f"{recipe.hub.push_to!r} would need a name for the base, which is the folder {recipe.model.base}; push "
+            "when the run is finished, with `pgtune push RUN org/name --base org/name`"
+        )
+        problems.append(Problem("hub.push_to", message, recipe.hub.push_to))
+    return problems
 
 
 def _data(recipe: Recipe) -> list[Problem]:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from pgtune.collate import Batch
-from pgtune.errors import TrainingError
+from pgtune.errors import ModelError, TrainingError
 from pgtune.forward import hidden_states
+from pgtune.model import Loaded
 
 TOLERANCE = 1e-3
 """A leak beyond this share of the prefix's effect is one. What a mask hides moves nothing: 0.0 was measured throughout,
@@ -115,6 +116,45 @@ def _each_token_quantised_alone(paligemma: Any) -> Iterator[None]:
     yield
     for state, threshold in zip(states, thresholds, strict=True):
         state.threshold = threshold
+
+
+@torch.no_grad()
+def check_adapter_works(loaded: Loaded, name: str) -> None:
+    """That a model computes something else with its adapter than without: a few tokens of text, and a picture where the
+    adapter is on the vision tower or the projector.
+
+    Raises:
+        ModelError: it computes the same to the last bit, as an adapter does whose weights found no place.
+    """
+    paligemma, model = loaded.paligemma, loaded.model
+    embed = paligemma.get_input_embeddings()
+    ids = torch.arange(2, 10, device=embed.weight.device)[None]
+    config = paligemma.config.vision_config
+    grey = torch.linspace(-1, 1, config.image_size, device=embed.weight.device)
+    picture = grey.expand(1, config.num_channels, config.image_size, -1)
+
+    def text() -> Tensor:
+        found: Tensor = paligemma.model.language_model(inputs_embeds=embed(ids), use_cache=False).last_hidden_state
+        return found
+
+    def seen() -> Tensor:
+        features = paligemma.model.vision_tower(picture.to(paligemma.model.vision_tower.dtype)).last_hidden_state
+        found: Tensor = paligemma.model.multi_modal_projector(features)
+        return found
+
+    for look in (text, seen):
+        with loaded.autocast():
+            with_adapter = look()
+            with model.disable_adapter():  # type: ignore[operator]
+                without = look()
+        if not with_adapter.isfinite().all():
+            raise ModelError(f"{name}: with the adapter the model computes NaN or infinity")
+        if not torch.equal(with_adapter, without):
+            return
+    raise ModelError(
+        f"{name}: the adapter does nothing: on a probe the model computes the same with and without it, to the last "
+        "bit. It was not trained, or belongs to another base or version"
+    )
 
 
 def check_first_batch(paligemma: Any, batch: Batch, backend: str) -> LeakProbe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -10,11 +11,19 @@ from typing import Self
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 15.0
+ERROR_FILE = "PGTUNE_ERROR_FILE"
+"""The environment variable with the file in which one of several processes leaves its error, for `launching`."""
+
+
+def first_process() -> bool:
+    """Whether this is the one that speaks, where several work together."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def say(text: str) -> None:
     """A line for the person, never on standard output, which belongs to `--json`."""
-    print(text, file=sys.stderr, flush=True)
+    if first_process():
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +40,20 @@ def quantization_config(setting: str, dtype: torch.dtype) -> Any:
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=parts.QUANTIZATION_SKIPS,
     )
+
+
+def stored_quantization(folder: Path) -> str:
+    """`none`, `int8` or `nf4`: how the weights in a folder are stored.
+
+    Raises:
+        ModelError: otherwise than bitsandbytes does it.
+    """
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+    if found is None:
+        return "none"
+    if found.get("quant_method") != "bitsandbytes":
+        raise ModelError(f"{folder}: is stored quantised by {found.get('quant_method')}, which pgtune does not read")
+    return "int8" if found.get("load_in_8bit") else "nf4"
 
 
 def check_quantized(model: nn.Module) -> list[str]:

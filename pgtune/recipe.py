@@ -26,6 +26,7 @@ from pgtune.settings import (
     AugmentSettings,
     DataSettings,
     EvalSettings,
+    HubSettings,
     LoraSettings,
     ModelSettings,
     Part,
@@ -40,6 +41,7 @@ __all__ = [
     "AugmentSettings",
     "DataSettings",
     "EvalSettings",
+    "HubSettings",
     "LoraSettings",
     "ModelSettings",
     "Part",
@@ -87,6 +89,9 @@ class Recipe(Settings):
     ] = TrackingSettings()
     """none, wandb, tensorboard, or a section with ``to`` and its settings."""
 
+    hub: HubSettings = HubSettings()
+    """What is pushed to the Hub when the training has ended."""
+
     output_dir: Text
     """The run folder, relative to the working directory."""
 
@@ -109,6 +114,11 @@ class Recipe(Settings):
         if chosen != "auto":
             return chosen
         return 1e-5 if self.lora is None else 1e-4
+
+    def peak_learning_rate(self, part: str) -> float:
+        """The peak learning rate of a part: its own, or the recipe's."""
+        own: float | None = getattr(self.train.learning_rates, part)
+        return self.resolved_learning_rate if own is None else own
 
     @property
     def method(self) -> str:

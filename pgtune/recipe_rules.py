@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgtune.errors import DataError
+from pgtune.names import CREDENTIALED
 from pgtune.recipe_reading import Problem, shown
+from pgtune.settings_common import PARTS
 from pgtune.sources import ALL_SPLITS, split_names
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ def contradictions(recipe: Recipe) -> list[Problem]:
         *_method(recipe),
         *_selection(recipe),
         *_data(recipe),
+        *_optimizer(recipe),
         *_rest(recipe),
+        *_hub(recipe),
     ):
         given: Any = recipe
         for part in path.split("."):
@@ -121,21 +125,32 @@ def _data(recipe: Recipe) -> Iterator[Clash]:
                 yield f"data.{name}.split", f"is no split: {str(error).partition(': ')[2]}"
 
 
+def _optimizer(recipe: Recipe) -> Iterator[Clash]:
+    train, lora = recipe.train, recipe.lora
+    default = PARTS if lora is None else ()
+    full = default if recipe.model.trainable is None else recipe.model.trainable
+    if train.weight_decay > 0 and not {"vision_tower", "projector"} & set(full):
+        yield (
+            "train.weight_decay",
+            "has no effect: it is for the kernels of vision_tower and projector, and neither is trained in full",
+            "model.trainable",
+        )
+    targets = () if lora is None else (lora.targets,) if isinstance(lora.targets, str) else lora.targets
+    if set(targets) <= set(PARTS):  # what a regular expression adapts is known with the model
+        for part in PARTS:
+            if getattr(train.learning_rates, part) is not None and part not in {*full, *targets}:
+                others = ("model.trainable", "lora.targets") if lora else ("model.trainable",)
+                yield f"train.learning_rates.{part}", f"has no effect: nothing of {part} is trained", *others
+    if train.optimizer == "adamw_8bit" and train.strategy == "fsdp":
+        yield "train.optimizer", "does not go with fsdp: bitsandbytes has no sharded optimiser", "train.strategy"
+
+
 def _rest(recipe: Recipe) -> Iterator[Clash]:
     data, tracking, augment = recipe.data, recipe.tracking, recipe.augment
     if augment.min_visibility != type(augment)().min_visibility and augment.crop == 1:
         yield "augment.min_visibility", "has no effect: augment.crop is 1, so that no box is cut", "augment.crop"
     if data.max_text_tokens is None and data.too_long != "error":
         yield "data.too_long", "has no effect: data.max_text_tokens is null", "data.max_text_tokens"
-    if recipe.train.weight_decay > 0:
-        default = ("vision_tower", "projector") if recipe.lora is None else ()
-        parts = default if recipe.model.trainable is None else recipe.model.trainable
-        if not {"vision_tower", "projector"} & set(parts):
-            yield (
-                "train.weight_decay",
-                "has no effect: it is for the kernels of vision_tower and projector, and neither is trained in full",
-                "model.trainable",
-            )
     if tracking.to != "wandb":
         for name in ("project", "mode"):
             if getattr(tracking, name) not in (None, "online"):
@@ -144,6 +159,18 @@ def _rest(recipe: Recipe) -> Iterator[Clash]:
         for name in ("name", "log_examples"):
             if getattr(tracking, name):
                 yield f"tracking.{name}", "has no effect with tracking none", "tracking.to"
+
+
+def _hub(recipe: Recipe) -> Iterator[Clash]:
+    hub = recipe.hub
+    if hub.push_to is None:
+        for name in ("private", "with_examples", "tag"):
+            if getattr(hub, name):
+                yield f"hub.{name}", "has no effect: hub.push_to is null", "hub.push_to"
+    elif hub.with_examples and recipe.data.adapter in CREDENTIALED:
+        yield "hub.with_examples", f"is refused: {CREDENTIALED[recipe.data.adapter]}", "data.adapter"
+    if recipe.model.adapter is not None and recipe.lora is None:
+        yield "model.adapter", "needs the section lora, as the adapter was trained with", "lora"
 
 
 def warnings(recipe: Recipe) -> list[str]:

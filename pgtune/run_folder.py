@@ -1,4 +1,4 @@
-"""The run folder: its names, its state, and files that are complete or absent.
+"""The run folder: its names, its state, and what a resume must find in it.
 
 ::
 
@@ -9,18 +9,22 @@
     status.json         running or finished            checkpoints/      to go on from
     splits.json         with data.split_by: the rows of each split, and how they were cut
     overlaps.json       patients, works, pictures on both sides of a split: `evaluate` repeats the warning
+    memory.json         the peak of memory, where it is known; `report` shows it beside the plan
+
+A merged or published model is one folder of plain files that any library loads, with what is pgtune's in `pgtune/`.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,63 +35,25 @@ from pgtune.overlaps import Finding
 from pgtune.recipe import Recipe, load_recipe
 from pgtune.sources import source_path
 from pgtune.splits import same_split
+from pgtune.writing import (
+    append_row,
+    json_line,
+    read_rows,
+    sync_file,
+    sync_folder,
+    write_folder,
+    write_json,
+    write_text,
+)
 
 if sys.platform != "win32":
     import fcntl
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write aside, flush to disk, rename: a reader sees the old file or the new one."""
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with open(aside, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:  # which says no name
-            error.filename = str(path)
-        raise
+__all__ = ["RunFolder", "append_row", "json_line", "read_rows", "undamaged", "write_folder", "write_json", "write_text"]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """JSON, numbers unrounded; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into a folder aside, then put it in the place of `path`."""
-    aside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
-    for leftover in (aside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        fill(aside)
-    except Exception as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        full = os.strerror(errno.ENOSPC)
-        if full in str(error):  # the libraries written in Rust have errors of their own for it
-            raise OSError(errno.ENOSPC, full, str(path)) from error
-        raise
-    for file in aside.rglob("*"):
-        if file.is_file():
-            with open(file, "rb+") as written:
-                os.fsync(written.fileno())
-    if path.exists():
-        path.rename(old)
-    aside.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The complete rows of a JSON Lines file that is appended to; a last line cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+OWN = "pgtune"
+"""Where recipe, state and metrics lie in a folder whose top level is a plain model or adapter."""
 
 
 @contextmanager
@@ -108,19 +74,27 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.recipe_file = self.path / "recipe.yaml"
-        self.adapter = self.path / "adapter"
-        self.model = self.path / "model"
-        self.processor = self.path / "processor"
+        self.portable = (self.path / OWN / "recipe.yaml").is_file()
+        own = self.path / OWN if self.portable else self.path
+        self.recipe_file = own / "recipe.yaml"
+        self.adapter = self.path if self.portable else self.path / "adapter"
+        self.model = self.path if self.portable else self.path / "model"
+        self.processor = self.path if self.portable else self.path / "processor"
         self.log = self.path / "log.jsonl"
         self.validation_log = self.path / "validation.jsonl"
-        self.metrics = self.path / "metrics.json"
+        self.metrics = own / "metrics.json"
         self.predictions = self.path / "predictions.jsonl"
         self.picture = self.path / "predictions.png"
         self.checkpoints = self.path / "checkpoints"
-        self.splits_file = self.path / "splits.json"
-        self.overlaps_file = self.path / "overlaps.json"
-        self.status_file = self.path / "status.json"
+        self.evaluations = self.path / "evaluations"
+        self.splits_file = own / "splits.json"
+        self.overlaps_file = own / "overlaps.json"
+        self.status_file = own / "status.json"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds all weights of a model: trained in full, or merged."""
+        return (self.model / "config.json").is_file()
 
     @property
     def state(self) -> str:
@@ -128,12 +102,14 @@ class RunFolder:
         entries = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
         if not self.path.exists() or (self.path.is_dir() and entries <= {f".{self.status_file.name}.part"}):
             return "absent"  # the part is what a crash left of the very first file
-        if not self.status_file.is_file():
+        if self.portable or not self.status_file.is_file():
             return "foreign"
         try:
             state = self.status()["state"]
         except (ValueError, TypeError, KeyError):  # another program's status.json
             return "foreign"
+        if state == "finished" and not self.recipe_file.is_file():
+            return "running"  # killed while it was cleared away for another: see `start`
         return state if state in ("running", "finished") else "foreign"
 
     def check_place(self, recipe: Recipe) -> None:
@@ -153,6 +129,7 @@ class RunFolder:
             raise RunError(f"output_dir: {place} may not be written")
         read = {f"data.{key}": getattr(recipe.data, key) for key in ("train", "validation", "test")}
         inputs = {key: source_path(source.source) for key, source in read.items() if source is not None}
+        inputs |= {"model.adapter": Path(recipe.model.adapter)} if recipe.model.adapter else {}
         for key, given in {**inputs, "model.base": Path(recipe.model.base)}.items():
             if given.exists() and given.resolve().is_relative_to(path.resolve()):
                 raise RunError(
@@ -210,8 +187,20 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
-    def start(self, recipe: Recipe, versions: dict[str, str], facts: dict[str, Any]) -> None:
-        """Empty the folder of an earlier run and write recipe, state and the facts that a resume must find again."""
+    def start(
+        self,
+        recipe: Recipe,
+        versions: dict[str, str],
+        facts: dict[str, Any],
+        split: dict[str, Any] | None = None,
+        overlaps: Sequence[Finding] = (),
+    ) -> None:
+        """Empty the folder of an earlier run and write recipe, state and the facts that a resume must find again.
+
+        Args:
+            split: how the data was cut, if it was (`Splits.record`).
+            overlaps: what stands on both sides of a split.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         # State first and recipe last: interrupted in between, this is an unfinished run without a recipe.
         self.recipe_file.unlink(missing_ok=True)
@@ -221,11 +210,15 @@ class RunFolder:
                 shutil.rmtree(entry)
             elif entry != self.status_file:
                 entry.unlink()
+        self._write_split(split)
+        write_json(self.overlaps_file, [asdict(overlap) for overlap in overlaps])
+        self.checkpoints.mkdir()
+        sync_folder(self.path.parent)
         resolved = {**recipe.model_dump(mode="json"), "versions": versions}
         header = "# The recipe of this run, every key resolved.\n"
         write_text(self.recipe_file, header + yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
 
-    def write_split(self, record: dict[str, Any] | None) -> None:
+    def _write_split(self, record: dict[str, Any] | None) -> None:
         """Write down how the data was cut, if it was: one line for each split."""
         if record is None:
             return
@@ -290,27 +283,39 @@ class RunFolder:
         Raises:
             RunError: the run never finished its training.
         """
-        if not (self.adapter.is_dir() or self.model.is_dir()):
+        if not (self.whole or (self.adapter / "adapter_config.json").is_file()):
             raise RunError(f"{self.path}: the run has not finished its training; go on with `pgtune train --resume`")
 
-    def keep_rows(self, path: Path, last_step: int) -> None:
-        """Drop the rows after `last_step` from a log, so that a resumed run logs each step once."""
+    def check_imports(self, recipe: Recipe, *, allow_code: bool) -> None:
+        """That its data adapter may be imported: of a run of one's own, always."""
+
+    def check_source(self, recipe: Recipe, split: str) -> None:
+        """That the sources of its recipe mean something here: of a run of one's own, always."""
+
+    def sync_logs(self) -> None:
+        """Flush the logs to disk, before a checkpoint that is not to outlive their rows."""
+        for path in (self.log, self.validation_log):
+            if path.exists():
+                sync_file(path)
+        sync_folder(self.path)
+
+    def keep_rows(self, path: Path, steps: Sequence[int], optional: int | None = None) -> None:
+        """Drop the rows of other steps from a log, so that a resumed run logs each step once.
+
+        Args:
+            optional: one of `steps` whose row need not be there yet.
+
+        Raises:
+            RunError: the log is damaged: it cannot be read, or has not one row for each of `steps`.
+        """
+        wanted = set(steps)
         with undamaged(path):
-            rows = [row for row in read_rows(path) if row["step"] <= last_step]
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def json_line(row: dict[str, Any]) -> str:
-    """A row of a JSON Lines file, in ASCII where it holds half of a character (a file name that is no UTF-8)."""
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(row, allow_nan=False)
-    return text + "\n"
-
-
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append one JSON line and flush it."""
-    with open(path, "a", encoding="utf-8", newline="\n") as file:
-        file.write(json_line(row))
+            rows = [row for row in read_rows(path) if row["step"] in wanted]
+        found = [row["step"] for row in rows]
+        if found != list(steps) and [*found, optional] != list(steps):
+            odd = next((step for step, count in Counter([*found, *steps]).items() if count != 2), steps[-1])
+            raise RunError(
+                f"{path}: damaged: the checkpoint is of step {steps[-1]}, and step {odd} should have one row, in its "
+                "place; start anew with --overwrite"
+            )
+        write_text(path, "".join(map(json_line, rows)))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationInfo,
@@ -17,23 +15,25 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pgtune.names import METRICS, nearest
+from pgtune.names import HUB_ID, METRICS, nearest
+from pgtune.settings_common import PARTS, Count, Part, Positive, Probability, Settings, Share, Text
+from pgtune.settings_train import LearningRates, TrainSettings
 
 __all__ = [
     "AugmentSettings",
     "DataSettings",
     "EvalSettings",
+    "HubSettings",
+    "LearningRates",
     "LoraSettings",
     "ModelSettings",
     "Part",
     "Settings",
     "Source",
+    "Text",
     "TrackingSettings",
     "TrainSettings",
 ]
-
-Part = Literal["vision_tower", "projector", "language_model"]
-PARTS: tuple[Part, ...] = get_args(Part)
 
 
 def _no_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -49,11 +49,6 @@ def _known_metric(name: str) -> str:
     return name
 
 
-Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 # A YAML list arrives as a list; strict mode would refuse it for a tuple, its entries stay strict.
 Parts = Annotated[tuple[Part, ...], Field(strict=False), AfterValidator(_no_repeats)]
 Metric = Annotated[str, AfterValidator(_known_metric), Field(json_schema_extra={"enum": sorted(METRICS)})]
@@ -77,19 +72,6 @@ def _lora_targets(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return value
 
 
-class Settings(BaseModel):
-    """What all sections share: strict types, no unknown key, no NaN or infinity, frozen."""
-
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        validate_default=True,
-    )
-
-
 class ModelSettings(Settings):
     """The base model and which of its parts are trained in full."""
 
@@ -99,6 +81,10 @@ class ModelSettings(Settings):
 
     revision: Text | None = None
     """Branch, tag or commit of a Hub id; null: its main branch."""
+
+    adapter: Text | None = None
+    """Go on from this trained adapter: a run folder, or the Hub id of a pushed run. The section ``lora`` and
+    ``trainable`` must be what it was trained with. null: LoRA starts from nothing."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the base's weights. ``auto``: on a CPU the checkpoint's own; on a GPU bfloat16 for LoRA and float32 for
@@ -328,80 +314,6 @@ class DataSettings(Settings):
         return tuple(name for name in names if getattr(self, name) is not None or shares.get(name))
 
 
-class TrainSettings(Settings):
-    """The optimiser and its schedule. A step is always an optimiser step."""
-
-    epochs: Positive = 1.0
-    """Passes over the training examples, also a fraction; not looked at when ``max_steps`` is set."""
-
-    max_steps: Count | None = None
-    """Ends the run after this many steps; null: ``epochs`` decides."""
-
-    batch_size: Count = 8
-    """Examples per forward pass and device."""
-
-    gradient_accumulation_steps: Count = 1
-    """Forward passes per step: the effective batch is batch_size x this x devices."""
-
-    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
-    """Peak learning rate. ``auto``: 1e-4 with ``lora`` and 1e-5 without: LoRA wants about ten times the rate of full
-    fine-tuning."""
-
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the rate falls after warm-up: to zero along a cosine, to zero along a line, or not at all."""
-
-    warmup_ratio: Share = 0.05
-    """Share of all steps in which the rate rises from zero."""
-
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay as torch's AdamW means it (multiplied by the rate), on SigLIP and projector kernels only.
-    The papers' "1e-6 at rate 1e-5" is 0.1 here."""
-
-    beta1: Share = 0.9
-    """Adam's first decay rate."""
-
-    beta2: Share = 0.999
-    """Adam's second decay rate."""
-
-    epsilon: Positive = 1e-8
-    """Adam's epsilon."""
-
-    max_grad_norm: Positive | None = 1.0
-    """Gradients are clipped to this global norm; null: never."""
-
-    label_smoothing: Share = 0.0
-    """Probability spread over all other tokens of the vocabulary."""
-
-    loss_reduction: Literal["example", "token"] = "example"
-    """``example``: mean over each suffix, then over the effective batch (the papers'); ``token``: every suffix token
-    counts the same."""
-
-    save_steps: Count | None = 50
-    """A checkpoint every so many steps; null: only at the end."""
-
-    keep_checkpoints: Count = 1
-    """How many of the newest checkpoints stay on disk."""
-
-    eval_steps: Count | None = None
-    """Look at ``data.validation`` every so many steps; null: never."""
-
-    best_metric: Text | None = None
-    """What makes a checkpoint the best on ``data.validation``: one of ``eval.metrics``, or ``loss``. The best one is
-    the result of the run; null: the last one is."""
-
-    patience: Count | None = None
-    """Stop after so many looks at ``data.validation`` without a better ``best_metric``; null: never."""
-
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
-
-    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
-    """Compute in bfloat16 while weights keep their type. ``auto``: bf16 on a GPU that has it, no on a CPU."""
-
-    num_workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that read and prepare images beside the training; 0: none."""
-
-
 class EvalSettings(Settings):
     """How a run is scored."""
 
@@ -425,6 +337,22 @@ class EvalSettings(Settings):
 
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Confidence level of the interval around each metric."""
+
+
+class HubSettings(Settings):
+    """What is pushed to the Hub when the training has ended. Nothing, unless ``push_to`` names a repo."""
+
+    push_to: Annotated[str, Field(pattern=rf"^{HUB_ID.pattern}$")] | None = None
+    """The repo, ``org/name``; made where it is not there. ``pgtune push`` does the same by hand."""
+
+    private: bool = False
+    """Make the repo a private one; refused where it is there and public."""
+
+    with_examples: bool = False
+    """Show some rows of the data too: prompts, answers and pictures. Without this none of them is pushed."""
+
+    tag: Text | None = None
+    """A tag for the commit."""
 
 
 class TrackingSettings(Settings):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import secrets
 from pathlib import Path
 from typing import Any
 
 from pgtune.errors import ModelError, RecipeError, TrainingError
 from pgtune.recipe import Recipe
+from pgtune.run_folder import undamaged
+from pgtune.writing import write_json
 
 
 class Tracker:
@@ -40,6 +44,8 @@ class _Wandb(Tracker):
         self.run = wandb.init(
             project=tracking.project or "pgtune",
             name=tracking.name or folder.name,
+            id=_wandb_id(folder),
+            resume="allow",  # steps that are done again are the same, and are counted once
             mode=tracking.mode,
             dir=str(folder),
             config=_config(recipe),
@@ -68,11 +74,20 @@ class _Wandb(Tracker):
         self.run.finish()
 
 
+def _wandb_id(folder: Path) -> str:
+    """The run's name at Weights & Biases, drawn once: a resumed training is the same run there."""
+    file = folder / "wandb.json"
+    if not file.is_file():
+        write_json(file, {"id": secrets.token_hex(6)})
+    with undamaged(file):
+        return str(json.loads(file.read_text(encoding="utf-8"))["id"])
+
+
 class _TensorBoard(Tracker):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
         for name, value in numbers.items():
@@ -109,8 +124,10 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(f"tracking: wandb: {error} (or set tracking.mode=offline)") from error
 
 
-def start(recipe: Recipe, folder: Path) -> Tracker:
+def start(recipe: Recipe, folder: Path, done: int = 0) -> Tracker:
     """The tracker that the recipe names, writing its local files into the run folder.
+
+    Going on after `done` steps, it goes on with what it has, and shows the steps that are done again once.
 
     Raises:
         TrainingError: it does not answer.
@@ -123,5 +140,5 @@ def start(recipe: Recipe, folder: Path) -> Tracker:
         except wandb.errors.Error as error:
             raise TrainingError(f"tracking: wandb: {error}; go on with --resume tracking.mode=offline") from error
     if recipe.tracking.to == "tensorboard":
-        return _TensorBoard(folder)
+        return _TensorBoard(folder, done)
     return Tracker()

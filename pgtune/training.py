@@ -7,32 +7,59 @@ ours (`loop.py`).
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
-from contextlib import nullcontext
-from dataclasses import asdict
+import time
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
 from pgtune import checkpoint, evaluation, scoring, tracking
+from pgtune.arithmetic import arithmetic
 from pgtune.data import Examples
-from pgtune.errors import RunError
-from pgtune.job import Job, new_optimizer, open_job
-from pgtune.loop import evaluate_split, run_steps
+from pgtune.errors import PgtuneError, RunError
+from pgtune.hub.pushing import check_may_push, push
+from pgtune.job import Job, open_job
+from pgtune.loop import evaluate_split, looks_due, run_steps
+from pgtune.measuring import PeakMemory
 from pgtune.metrics.show import shown, summary
 from pgtune.model import enough_memory
+from pgtune.optimizers import new_optimizer
+from pgtune.planning import what_helps
 from pgtune.processor import save_processor
-from pgtune.progress import say
+from pgtune.progress import first_process, say
+from pgtune.ranks import from_first, launched, peers_explained, together
 from pgtune.recipe import Recipe
 from pgtune.run_folder import RunFolder, undamaged, write_folder, write_json
 from pgtune.saving import save_trained
+from pgtune.settings import HubSettings
+from pgtune.stopping import StopRequest, resume_command
+from pgtune.writing import settle
 
+SECONDS_UNTIL_SHOWN = 60
+TRAIN_FREE = {
+    *("num_workers", "save_steps", "keep_checkpoints"),
+    *("batch_size", "gradient_accumulation_steps", "strategy"),  # how the effective batch is shared, which is a fact
+}
 PACKAGES = ("pgtune", "torch", "transformers", "peft", "accelerate")
 
 
 def versions() -> dict[str, str]:
     """What a run was made with."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def made_on(job: Job) -> dict[str, str]:
+    """The kind of device a run was made on, never which one, and the commit of a base from the Hub."""
+    device, count = job.accelerator.device, job.accelerator.num_processes
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    commit = getattr(job.loaded.paligemma.config, "_commit_hash", None)
+    return {"device": f"{count} x {name}" if count > 1 else name, **({"base_commit": commit} if commit else {})}
 
 
 def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -49,6 +76,28 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> d
         PgtuneError: of the kind that its message says; nothing is written unless training itself began.
     """
     folder = RunFolder(recipe.output_dir)
+    computing = arithmetic(tf32=recipe.train.tf32, deterministic=recipe.train.deterministic)
+    with computing, StopRequest() as stop, stop.explained(folder), peers_explained():
+        was_finished = resume and folder.state == "finished"
+        result = _train(recipe, folder, stop, resume=resume, overwrite=overwrite)
+    if recipe.hub.push_to is not None and not was_finished and first_process():
+        _push(folder, recipe.hub)
+    return result
+
+
+def _push(folder: RunFolder, settings: HubSettings) -> None:
+    assert settings.push_to is not None, "there is a repo to push to"
+    more = {name: getattr(settings, name) for name in ("private", "with_examples", "tag")}
+    try:
+        pushed = push(folder.path, settings.push_to, **more)
+    except PgtuneError as error:
+        again = f"pgtune push {folder.path} {settings.push_to}"
+        raise type(error)(f"the run is finished, but was not pushed: {error}\npush it with: {again}") from error
+    say(f"pushed     {pushed['url']}, commit {pushed['commit'][:12]}")
+
+
+def _train(recipe: Recipe, folder: RunFolder, stop: StopRequest, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    memory = PeakMemory()
     folder.check_place(recipe)
     folder.check_free(resume=resume, overwrite=overwrite)
     if resume and folder.state == "finished":
@@ -58,37 +107,76 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> d
     going_on = resume and folder.state == "running" and folder.recipe_file.is_file()
     if going_on:
         _check_same_recipe(folder, recipe)
-    smaller = (
-        f"train.batch_size={max(1, recipe.train.batch_size // 2)} with train.gradient_accumulation_steps="
-        f"{recipe.train.gradient_accumulation_steps * 2}, train.gradient_checkpointing=true, or "
-        "model.quantization=nf4 with LoRA"
-    )
+        stop.command = resume_command(folder)
+    smaller = partial(what_helps, recipe, launched())
+    if recipe.hub.push_to is not None:
+        check_may_push(recipe.hub.push_to, recipe.hub.tag)
     with enough_memory(smaller):
         job = open_job(recipe, folder)
-    facts = {"data": job.rows.fingerprint, "effective_batch": job.effective_batch}
-    if going_on:
-        _check_same_facts(folder, facts)
-        folder.check_same_split(job.splits.record)
-    with enough_memory(smaller), folder.claimed() if job.main else nullcontext():
+    facts = {
+        "data": job.rows.fingerprint,
+        "validation": _fingerprint(job.validation),
+        "test": _fingerprint(job.test),
+        "effective_batch": job.effective_batch,
+    }
+    with enough_memory(smaller), ExitStack() as held:
+        with together():
+            if going_on:
+                _check_same_facts(folder, facts)
+                folder.check_same_split(job.splits.record)
+            if job.main:
+                held.enter_context(folder.claimed())
+                folder.check_free(resume=resume, overwrite=overwrite)  # again: another may have been here meanwhile
+        with together():
+            if job.main:
+                if not going_on:
+                    folder.start(recipe, versions() | made_on(job), facts, job.splits.record, job.overlaps)
+                    stop.command = resume_command(folder)
+                write_folder(folder.processor, lambda aside: save_processor(job.loaded.processor, aside))
+        with together():
+            _check_shared(folder)
+        stop.command = resume_command(folder)
+        result = _run(job, stop)
         if job.main:
-            folder.check_free(resume=resume, overwrite=overwrite)  # again: another may have been here meanwhile
-            if not going_on:
-                folder.start(recipe, versions(), facts)
-                folder.write_split(job.splits.record)
-                write_json(folder.overlaps_file, [asdict(overlap) for overlap in job.overlaps])
-            write_folder(folder.processor, lambda aside: save_processor(job.loaded.processor, aside))
-        job.accelerator.wait_for_everyone()
-        return _run(job)
+            memory.write(folder, job.accelerator.num_processes)
+        return result
+
+
+def _check_shared(folder: RunFolder) -> None:
+    """That this process sees what the first one has written; a network drive may take a while to show it."""
+    for _ in range(SECONDS_UNTIL_SHOWN):
+        if folder.recipe_file.is_file():
+            return
+        time.sleep(1)
+    raise RunError(
+        f"output_dir: {folder.path} is not to be seen on {platform.node()}: processes on several machines need a "
+        "folder that all of them share"
+    )
+
+
+def _fingerprint(examples: Examples | None) -> str | None:
+    """SHA-256 of the texts that a run is scored on: as of those learnt, not of the pictures."""
+    if examples is None:
+        return None
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.prefix, example.suffix, *example.references]).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def _check_same_facts(folder: RunFolder, facts: dict[str, Any]) -> None:
     before = folder.status()
-    if before.get("data") != facts["data"]:
-        raise RunError(f"{folder.path}: data.train has changed since the unfinished run was started; use --overwrite")
+    for fact, key in (("data", "data.train"), ("validation", "data.validation"), ("test", "data.test")):
+        if before.get(fact) != facts[fact]:
+            raise RunError(
+                f"{folder.path}: {key} has changed since the unfinished run was started; put it back, or use "
+                "--overwrite"
+            )
     if before.get("effective_batch") != facts["effective_batch"]:
         raise RunError(
             f"{folder.path}: the unfinished run saw {before.get('effective_batch')} examples a step, now it would see "
-            f"{facts['effective_batch']}: resume on as many processes as it was started with, or use --overwrite"
+            f"{facts['effective_batch']}: processes x train.batch_size x train.gradient_accumulation_steps has to be "
+            f"{before.get('effective_batch')}; or use --overwrite"
         )
 
 
@@ -105,7 +193,8 @@ def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
         below = [flat(value, f"{path}.{key}" if path else key) for key, value in settings.items()]
         return {key: value for entries in below for key, value in entries.items()}
 
-    free = {"tracking", "output_dir"}  # these change nothing of what is computed
+    # These change nothing of what is computed.
+    free: Any = {"tracking": True, "hub": True, "output_dir": True, "train": TRAIN_FREE}
     before, now = (flat(one.model_dump(mode="json", exclude=free)) for one in (folder.recipe(), recipe))
     changed = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
     if changed:
@@ -115,30 +204,32 @@ def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
         )
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: Job, stop: StopRequest) -> dict[str, Any]:
     recipe, folder = job.recipe, job.folder
     trained = dict(job.loaded.trainable())
-    optimizer = new_optimizer(job)
-    on_disk = checkpoint.steps_on_disk(folder.checkpoints)
+    optimizer = new_optimizer(job.loaded, recipe)
+    on_disk = from_first(checkpoint.steps_on_disk(folder.checkpoints))
     done = 0
     before_file = folder.path / "before.json"
     before = _evaluate_before(job, before_file)
     if on_disk:
-        done = checkpoint.load(checkpoint.step_folder(folder.checkpoints, on_disk[-1]), trained, optimizer)["step"]
+        with together():
+            last = checkpoint.step_folder(folder.checkpoints, on_disk[-1])
+            done = checkpoint.load(last, trained, optimizer)["step"]
         say(f"going on after step {done} of {job.steps}")
-    if job.main:
-        checkpoint.prune(folder.checkpoints, recipe.train.keep_checkpoints)
-        folder.keep_rows(folder.log, done)
-        folder.keep_rows(folder.validation_log, done)
-    job.accelerator.wait_for_everyone()  # the others read what the first process writes
-    tracker = tracking.start(recipe, folder.path) if job.main else tracking.Tracker()
-    stopped = run_steps(job, trained, optimizer, tracker, done)
+    with together():  # the others read what the first process writes
+        if job.main:
+            checkpoint.prune(folder.checkpoints, recipe.train.keep_checkpoints)
+            settle(folder.checkpoints / "best")
+            folder.keep_rows(folder.log, range(1, done + 1))
+            folder.keep_rows(folder.validation_log, looks_due(job, done), optional=done)
+        tracker = tracking.start(recipe, folder.path, done) if job.main else tracking.Tracker()
+    stopped = run_steps(job, trained, optimizer, tracker, done, stop)
     best = folder.checkpoints / "best"
-    if recipe.train.best_metric is not None and (best / checkpoint.STATE).is_file():
+    if recipe.train.best_metric is not None and from_first((best / checkpoint.STATE).is_file()):
         step = checkpoint.load(best, trained, None)["step"]
         say(f"the best step on validation was {step} of {stopped}; it is what is kept")
-    if job.main:
-        save_trained(job.loaded, folder, recipe)
+    save_trained(job.loaded, folder, recipe, main=job.main)
     result = _evaluate_after(job, before, tracker, stopped)
     tracker.finish()
     if job.main:
@@ -158,7 +249,7 @@ def _evaluate_before(job: Job, file: Any) -> scoring.Evaluation | None:
     scored = _scored(job)
     if scored is None or not job.recipe.eval.before:
         return None
-    if file.is_file():
+    if from_first(file.is_file()):
         with undamaged(file):
             return scoring.read_evaluation(file)
     before = evaluate_split(job, scored[1], "evaluate before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches the network
@@ -101,6 +102,18 @@ def rows_of(pictures: list[Path], count: int, start: int = 0) -> list[dict[str, 
         }
         for index in range(start, start + count)
     ]
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The loopback Hub, and in `hub.call` a process whose huggingface_hub knows no other: `hub_client.py`."""
+    from hub_client import client_of
+    from hub_server import Hub
+
+    home = tmp_path_factory.mktemp("hub")
+    with Hub() as server, client_of(server, home) as call:
+        server.call, server.home = call, home
+        yield server
 
 
 @pytest.fixture(scope="session")

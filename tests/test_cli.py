@@ -234,7 +234,7 @@ def test_evaluate_predict_and_doctor(monkeypatch: Any, capsys: Any) -> None:
     score = {"value": 1.5, "low": 1.0, "high": 2.0, "n": 5, "clusters": 5, "average": "examples"}
 
     def evaluate(run: Path, **options: Any) -> dict[str, Any]:
-        assert options == {"split": "validation", "source": None, "limit": 5, "batch_size": None}
+        assert options == {"split": "validation", "source": None, "limit": 5, "batch_size": None, "allow_code": False}
         return {
             "scores": {"cider": score | {"parts": {"human": score}}},
             "trivial_scores": {"cider": score | {"value": 0.25}},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,23 @@ def test_flex_attention_has_eager_attentions_gradient(bench: Bench) -> None:
         loss.backward()
         gradients.append(torch.cat([p.grad.flatten() for _, p in loaded.trainable() if p.grad is not None]))
     assert (gradients[0] - gradients[1]).abs().max() < 1e-3 * gradients[0].abs().max()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["google/paligemma2-3b-pt-224", "train.batch_size=8"],
+        ["google/paligemma2-3b-pt-224", "train.batch_size=8", "train.compile=false"],
+        ["google/paligemma-3b-pt-224", "train.batch_size=8"],
+        ["google/paligemma2-3b-pt-448", "train.batch_size=8", "train.gradient_checkpointing=true"],
+        ["google/paligemma2-3b-pt-224", "train.batch_size=4", "--full", "--layers", "8"],
+    ],
+    ids=" ".join,
+)
+def test_allocated_memory_is_within_a_tenth_of_the_plan(arguments: list[str]) -> None:
+    """In a process of its own, so that nothing else is allocated."""
+    if torch.cuda.get_device_properties(0).total_memory < 24e9:
+        pytest.skip("needs a GPU of 24 GB")
+    script = str(Path(__file__).parents[1] / "scripts" / "measure_memory.py")
+    result = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=True)
+    assert 0.9 < json.loads(result.stdout)["ratio"] < 1.1, result.stdout

@@ -15,20 +15,27 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. A module may import from its own floor and those below. A package stands for all in it, but the
 # tools that make the tiny base (tiny.*) are above the training that they use, and its folder's name below the model.
 FLOORS = (
-    {"errors", "left_out", "locations", "names", "progress", "quiet", "recipe_yaml", "spool"},
-    {"example", "groups", "images", "recipe", "recipe_build", "recipe_reading", "recipe_rules", "settings", "sources"},
+    {"errors", "left_out", "locations", "names", "progress", "quiet", "recipe_yaml", "spool", "writing"},
+    {
+        "example", "groups", "images", "recipe", "recipe_build", "recipe_reading", "recipe_rules", "settings",
+        "settings_common", "settings_train", "sources",
+    },
     {"data_adapters", "recipes", "tiny"},
     {
-        "augment", "checkpoint", "collate", "compat", "data", "detection", "forward", "generation", "hub", "loading",
-        "lookalikes", "loss",
+        "architecture", "planning", "planning_activations", "planning_data", "planning_fit", "planning_held",
+        "planning_memory", "planning_text", "strategies",
+        "arithmetic", "augment", "checkpoint", "collate", "compat", "compiling", "data", "detection", "feeding",
+        "forward", "generation", "hub", "loading", "lookalikes", "loss",
+        "measuring", "merging",
         "methods", "metrics", "model", "parts", "picture", "preflight", "probes", "processor", "quantization",
-        "overlaps",
+        "optimizers", "overlaps", "ranks", "sharding",
         "reading", "run_folder", "saving", "schedule", "scoring", "splits", "squares", "tracking", "verification",
-        "visits",
+        "stopping", "visits",
     },
     {
-        "adapting", "audit", "evaluation", "job", "loop", "prediction", "prediction_files", "prediction_inputs",
-        "preview", "starting", "training", "workers",
+        "adapting", "audit", "evaluation", "job", "keeping", "launching", "loop", "prediction", "prediction_files",
+        "prediction_inputs",
+        "preview", "reporting", "starting", "training", "workers",
     },
     {"doctor", "selftests", "tiny.*"},
     {"cli", "commands"},
@@ -38,7 +45,9 @@ PLUG_IN = {"errors", "example", "images", "locations"}
 HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "wandb", "tensorboard"}
 LIGHT = {
     *FLOORS[0], *FLOORS[1], *FLOORS[-2], *FLOORS[-1],
-    "adapting", "audit", "data", "data_adapters", "metrics", "preflight", "splits", "starting",
+    "adapting", "audit", "data", "data_adapters", "metrics", "preflight", "reporting", "splits", "starting",
+    "architecture", "planning", "planning_activations", "planning_data", "planning_fit",
+    "planning_held", "planning_memory", "planning_text", "strategies",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from pgtune import loss as loss_module
 from pgtune.collate import Collator
 from pgtune.forward import SuffixLossModel
 from pgtune.loss import suffix_loss
@@ -94,3 +95,38 @@ def test_the_loss_is_computed_in_float32_whatever_the_hidden_states():
     hidden, head, labels = case()
     loss = suffix_loss(hidden.bfloat16(), labels, head.bfloat16())
     assert loss.total.dtype == torch.float32
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("reduction", ["example_sum", "token_sum"])
+def test_chunks_change_neither_loss_nor_gradient(monkeypatch, smoothing, softcap, reduction):
+    """Three rows of 5, 12 and 3 tokens, in chunks of 4: a chunk begins in the middle of a row, the last is short."""
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(3, 14, 8, generator=generator)
+    head = nn.Linear(8, 50, bias=False)
+    labels = torch.full((3, 14), -100)
+    for row, count in enumerate((5, 12, 3)):
+        labels[row, -count:] = torch.randint(0, 50, (count,), generator=generator)
+
+    def gradients(chunk):
+        monkeypatch.setattr(loss_module, "CHUNK", chunk)
+        states = hidden.clone().requires_grad_(True)
+        head.weight.grad = None
+        rows = []
+        handle = head.register_forward_hook(lambda module, inputs, output: rows.append(inputs[0].shape[0]))
+        loss = getattr(suffix_loss(states, labels, head, label_smoothing=smoothing, softcap=softcap), reduction)()
+        seen = list(rows)
+        loss.backward()
+        handle.remove()
+        return loss.detach(), states.grad, head.weight.grad.clone(), seen, rows
+
+    whole, pieces = gradients(100), gradients(4)
+    for one, other in zip(whole[:3], pieces[:3], strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert whole[3:] == ([20], [20])
+    assert pieces[3:] == ([4] * 5, [4] * 10), "no more than a chunk at once, and each again in the backward pass"
+
+
+def test_the_longest_chunk_is_a_quarter_of_a_gigabyte():
+    assert loss_module.CHUNK * 257_216 * 4 < 2**28

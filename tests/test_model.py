@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from pgtune.collate import Collator
 from pgtune.errors import HubError, ModelError, RecipeError, TrainingError
-from pgtune.forward import hidden_states
+from pgtune.forward import SuffixLossModel, hidden_states
 from pgtune.methods import prepare
 from pgtune.model import (
     choose_attention,
@@ -172,7 +172,9 @@ def test_lora_weights_are_float32_on_a_bfloat16_base(base):
     assert {p.dtype for _, p in loaded.trainable()} == {torch.float32}
     frozen = {p.dtype for p in loaded.model.parameters() if not p.requires_grad}
     assert frozen == {torch.bfloat16}
-    assert not choose_mixed_precision("auto", loaded)
+    assert choose_mixed_precision("auto", loaded)
+    assert not choose_mixed_precision("no", loaded)
+    assert not choose_mixed_precision("auto", load(base))
 
 
 def test_parts_trained_beside_a_bfloat16_base_need_mixed_precision(base):
@@ -231,6 +233,23 @@ def test_quantised_modules_are_the_language_models(base):
         assert f"{quantization:<10} 14 modules of language_model; all else is kept" in loaded.summary()
         head, embedding = loaded.paligemma.lm_head.weight, loaded.paligemma.get_input_embeddings().weight
         assert head is embedding, "the head stays tied to the embedding"
+
+
+@pytest.mark.parametrize("lora", [LoraSettings(rank=2), LoraSettings(rank=2, targets="vision_tower"), None])
+def test_which_layers_are_checkpointed(base, lora):
+    """Not those of a frozen tower, and nothing makes its gradients be computed."""
+    for every, layers in ((True, [True, True]), (2, [True, False])):
+        loaded = prepare(load(base), lora, None, seed=0, gradient_checkpointing=every)
+        model = loaded.paligemma.model
+        assert [layer.gradient_checkpointing for layer in model.language_model.layers] == layers
+        tower = [layer.gradient_checkpointing for layer in model.vision_tower.encoder.layers]
+        assert tower == ([False, False] if lora and lora.targets == "language_model" else layers)
+    if lora and lora.targets == "language_model":
+        features = []
+        model.multi_modal_projector.register_forward_hook(lambda module, inputs, output: features.append(output))
+        loaded.model.train()
+        SuffixLossModel(loaded.model, loaded.paligemma, loaded.attention)(Collator(loaded.processor)(examples()))
+        assert not features[0].requires_grad
 
 
 def test_targets_inside_a_part_that_is_trained_in_full_are_refused(base):
@@ -314,8 +333,6 @@ def test_an_adapter_of_another_model_is_refused(bench, adapter, tmp_path):
 
 
 def gradients(loaded):
-    from pgtune.forward import SuffixLossModel
-
     batch = Collator(loaded.processor)(examples())
     loaded.model.zero_grad()
     SuffixLossModel(loaded.model, loaded.paligemma, loaded.attention)(batch).example_sum().backward()

@@ -64,6 +64,23 @@ def test_learning_rate_auto(lora: dict[str, int] | None, rate: float) -> None:
     assert load_recipe({**good(), "lora": lora}, ["train.learning_rate=3e-3"]).resolved_learning_rate == 3e-3
 
 
+def test_a_part_may_have_its_own_learning_rate() -> None:
+    both = "lora.targets=[vision_tower, language_model]"
+    recipe = load_recipe(good(), [both, "train.learning_rates.vision_tower=1e-6"])
+    assert recipe.peak_learning_rate("vision_tower") == 1e-6
+    assert recipe.peak_learning_rate("language_model") == recipe.resolved_learning_rate
+    pattern = load_recipe(good(), ["lora.targets=.*linear", "train.learning_rates.projector=1e-6"])
+    assert pattern.peak_learning_rate("projector") == 1e-6, "what a pattern adapts is looked up in the model"
+
+
+@pytest.mark.parametrize("given", ["1", "0", "-2", "2.5", "yes", "auto"])
+def test_gradient_checkpointing_is_true_false_or_a_number_from_two(given: str) -> None:
+    assert load_recipe(good(), ["train.gradient_checkpointing=true"]).train.gradient_checkpointing is True
+    assert load_recipe(good(), ["train.gradient_checkpointing=3"]).train.gradient_checkpointing == 3
+    with pytest.raises(RecipeError, match=r"train.gradient_checkpointing: expected true or false, or an integer of 2"):
+        load_recipe(good(), [f"train.gradient_checkpointing={given}"])
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -243,6 +260,12 @@ CONTRADICTIONS = {
     "offline tensorboard": (["tracking=tensorboard", "tracking.mode=offline"], ["mode: 'offline' has no effect"]),
     "nearest pixels bicubically": (["model.antialias=false"], ["model.antialias: false needs model.resample bilinear"]),
     "a visible share of what": (["augment.min_visibility=0.5"], ["min_visibility: 0.5 has no effect: augment.crop"]),
+    "a rate for what": (["train.learning_rates.projector=1e-3"], ["projector: 0.001 has no effect: nothing of proj"]),
+    "a rate for a frozen part": (
+        ["lora=null", "model.trainable=[projector]", "train.learning_rates.language_model=1e-3"],
+        ["train.learning_rates.language_model: 0.001 has no effect: nothing of language_model is trained"],
+    ),
+    "8 bits in shards": (["train.optimizer=adamw_8bit", "train.strategy=fsdp"], ["'adamw_8bit' does not go with fsdp"]),
     "examples to nobody": (["tracking.log_examples=true"], ["tracking.log_examples: true has no effect"]),
 }
 

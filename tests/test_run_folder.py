@@ -36,7 +36,8 @@ COMMON = {
 
 def test_the_files(finished):
     lora = load_recipe(finished / "recipe.yaml").lora is not None
-    assert {entry.name for entry in finished.iterdir()} == COMMON | {"adapter" if lora else "model"}
+    names = {entry.name for entry in finished.iterdir()} - {"memory.json"}  # only of a process that has grown
+    assert names == COMMON | {"adapter" if lora else "model"}
     assert RunFolder(finished).state == "finished"
     if lora:
         names = {entry.name for entry in (finished / "adapter").iterdir()}
@@ -197,6 +198,41 @@ def test_a_folder_is_complete_or_absent(tmp_path):
     assert [entry.name for entry in folder.parent.iterdir()] == ["folder"]
 
 
+def test_a_folder_that_a_crash_left_under_its_old_name_is_found(tmp_path):
+    """Killed between the two renames: there was nothing under its name."""
+    folder, old = tmp_path / "best", tmp_path / ".best.old"
+    write_folder(folder, lambda aside: write_text(aside / "a", "1"))
+    folder.rename(old)
+
+    def fails(aside):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(folder, fails)
+    assert (folder / "a").read_text() == "1", "what it was to replace is there as long as nothing replaces it"
+    write_folder(folder, lambda aside: write_text(aside / "b", "2"))
+    assert [entry.name for entry in folder.iterdir()] == ["b"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
+
+
+def test_the_rows_of_a_log_are_those_of_the_steps(tmp_path):
+    """Each once, in their order; one that is not made yet may be missing, if it is the last."""
+    folder = RunFolder(tmp_path)
+
+    def log(*steps):
+        folder.log.write_text("".join(f'{{"step": {step}}}\n' for step in steps))
+
+    log(2, 4, 5)
+    folder.keep_rows(folder.log, [2, 4])
+    assert [row["step"] for row in read_rows(folder.log)] == [2, 4]
+    folder.keep_rows(folder.log, [2, 4, 6], optional=6)
+    assert [row["step"] for row in read_rows(folder.log)] == [2, 4]
+    for steps, odd in (((2, 6), 4), ((2, 4, 4, 6), 4), ((4, 2, 6), 6), ((), 2)):
+        log(*steps)
+        with pytest.raises(RunError, match=f"log.jsonl: damaged: the checkpoint is of step 6, and step {odd} should"):
+            folder.keep_rows(folder.log, [2, 4, 6], optional=6)
+
+
 def test_a_row_that_a_crash_cut_off_is_left_out(tmp_path):
     file = tmp_path / "log.jsonl"
     assert read_rows(file) == []
@@ -205,7 +241,7 @@ def test_a_row_that_a_crash_cut_off_is_left_out(tmp_path):
     with open(file, "a", encoding="utf-8") as more:
         more.write('{"step": 3, "lo')
     assert [row["step"] for row in read_rows(file)] == [1, 2]
-    RunFolder(tmp_path).keep_rows(file, 1)
+    RunFolder(tmp_path).keep_rows(file, [1])
     assert file.read_text() == '{"step": 1}\n'
 
 
@@ -228,6 +264,8 @@ def test_states(tmp_path):
     write_json(folder.status_file, {"state": "running", "data": ""})
     assert folder.state == "running"
     folder.finish()
+    assert folder.state == "running", "without its recipe it is one that was being cleared away"
+    folder.recipe_file.write_text("")
     assert folder.state == "finished"
 
 
@@ -269,7 +307,7 @@ def test_a_damaged_log_is_named(tmp_path):
     for content in ("x\n", "[1]\n", "{}\n"):
         folder.log.write_text(content)
         with pytest.raises(RunError, match=r"log.jsonl: damaged .* start anew with --overwrite"):
-            folder.keep_rows(folder.log, 1)
+            folder.keep_rows(folder.log, [1])
 
 
 def test_a_row_with_half_a_character_is_written(tmp_path):
@@ -277,6 +315,19 @@ def test_a_row_with_half_a_character_is_written(tmp_path):
     append_row(tmp_path / "rows.jsonl", {"image": "é.png"})
     assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == '{"image": "a\\udcff.png"}\n{"image": "é.png"}\n'
     assert read_rows(tmp_path / "rows.jsonl") == [{"image": "a\udcff.png"}, {"image": "é.png"}]
+
+
+def test_a_document_with_half_a_character_is_written(tmp_path):
+    write_json(tmp_path / "one.json", {"answer": "a\udcff", "é": 1})
+    assert json.loads((tmp_path / "one.json").read_text(encoding="utf-8")) == {"answer": "a\udcff", "é": 1}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
+def test_what_is_saved_can_be_read_by_whom_the_folder_can(finished):
+    files = [file for file in finished.rglob("*") if file.is_file()]
+    weights = [file for file in files if file.suffix == ".safetensors"]
+    assert weights
+    assert {file.stat().st_mode & 0o777 for file in weights} == {(finished / "recipe.yaml").stat().st_mode & 0o777}
 
 
 def test_a_full_disk_is_named_and_leaves_no_part(tmp_path, monkeypatch):

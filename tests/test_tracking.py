@@ -8,7 +8,7 @@ import socket
 import pytest
 from conftest import losses, read_jsonl, recipe_for, rows_of, write_rows
 
-from pgtune import train
+from pgtune import loop, train
 from pgtune.errors import ModelError, RecipeError, TrainingError
 
 SECRET = "zebra crossing"
@@ -83,6 +83,44 @@ def test_tensorboard_with_examples(recipe, tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     assert events.Tags()["images"] == ["predictions"]
+
+
+@pytest.fixture
+def stopped_at_two(monkeypatch):
+    """A training stops after its second step, once."""
+    real = loop.append_row
+
+    def append(path, row):
+        real(path, row)
+        if path.name == "log.jsonl" and row["step"] == 2:
+            monkeypatch.setattr(loop, "append_row", real)
+            raise TrainingError("stopped")
+
+    monkeypatch.setattr(loop, "append_row", append)
+
+
+def test_tensorboard_goes_on_and_shows_each_step_once(recipe, stopped_at_two, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = recipe("tracking.to=tensorboard")
+    with pytest.raises(TrainingError, match="stopped"):
+        train(made)
+    train(made, resume=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2], "the first was done twice"
+
+
+def test_wandb_goes_on_as_the_same_run(recipe, offline, stopped_at_two, tmp_path):
+    made = recipe("tracking.to=wandb", "tracking.mode=offline")
+    with pytest.raises(TrainingError, match="stopped"):
+        train(made)
+    import wandb
+
+    wandb.finish()
+    train(made, resume=True)
+    ids = {file.name.split("-")[3] for file in (tmp_path / "run" / "wandb").glob("offline-run-*")}
+    assert len(ids) == 1
 
 
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])

@@ -10,7 +10,7 @@ import torch
 from conftest import LORA, losses, read_jsonl, recipe_for, rows_of, write_rows
 from safetensors.torch import load_file
 
-from pgtune import load, loop, train, training
+from pgtune import forward, load, loop, train, training
 from pgtune.collate import Collator
 from pgtune.data import open_source
 from pgtune.errors import DataError, RecipeError, RunError, TrainingError
@@ -156,13 +156,13 @@ def test_workers_change_nothing(small_base, data, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(small_bases, data, tmp_path, monkeypatch):
-    real = loop.SuffixLossModel.forward
+    real = forward.SuffixLossModel.forward
 
     def broken(self, batch):
         loss = real(self, batch)
         return type(loss)(loss.total * float("nan"), loss.tokens)
 
-    monkeypatch.setattr(loop.SuffixLossModel, "forward", broken)
+    monkeypatch.setattr(forward.SuffixLossModel, "forward", broken)
     with pytest.raises(TrainingError, match=r"step 1: the loss is nan .* the weights were left as they were"):
         train(recipe_for(small_bases["paligemma"], data, tmp_path / "run"))
     assert losses(tmp_path / "run") == []
@@ -172,8 +172,8 @@ def test_running_out_of_memory_says_what_helps(small_bases, data, tmp_path, monk
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(loop.SuffixLossModel, "forward", full)
-    with pytest.raises(TrainingError, match=r"train.batch_size=2 with train.gradient_accumulation_steps=2"):
+    monkeypatch.setattr(forward.SuffixLossModel, "forward", full)
+    with pytest.raises(TrainingError, match=r"helps: train.batch_size=2 train.gradient_accumulation_steps=2"):
         train(recipe_for(small_bases["paligemma"], data, tmp_path / "run"))
 
 
@@ -695,10 +695,10 @@ def test_weights_that_a_last_step_broke_are_not_kept(small_bases, data, tmp_path
 
 def test_steps_without_number_cost_no_memory(small_bases, data, tmp_path, monkeypatch):
     def enough(*_):
-        raise KeyboardInterrupt
+        raise Interrupted
 
     monkeypatch.setattr(loop, "append_row", enough)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         train(recipe_for(small_bases["paligemma"], data, tmp_path / "run", f"train.max_steps={10**12}"))
 
 
