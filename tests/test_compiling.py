@@ -269,8 +269,10 @@ def test_gradients_compiled(small_base, method):
         for chosen, (loss, gradients) in zip(BATCHES, expected, strict=True):
             here, found = step(loaded, module, chosen)
             assert torch.allclose(loss, here, rtol=1e-5)
-            for name, gradient in gradients.items():
-                assert float((gradient - found[name]).norm()) <= 1e-3 * float(gradient.norm()), name
+            largest = max(float(gradient.norm()) for gradient in gradients.values())
+            for name, gradient in gradients.items():  # a key's bias moves nothing: its gradient is rounding alone
+                bound = 1e-3 * max(float(gradient.norm()), 1e-4 * largest)
+                assert float((gradient - found[name]).norm()) <= bound, name
 
 
 @pytest.mark.gpu
