@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pgtune.errors import RunError
-from pgtune.run_folder import write_folder, write_json
 from pgtune.sharding import place, whole
+from pgtune.writing import write_folder, write_json
 
 WEIGHTS, OPTIMIZER, STATE = "trained.safetensors", "optimizer.safetensors", "state.json"
 ADAMW = ("step", "exp_avg", "exp_avg_sq")

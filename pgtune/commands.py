@@ -211,7 +211,7 @@ def plan(arguments: Namespace) -> Report:
     """Say what a recipe will need before anything is loaded."""
     from pgtune.planning import bytes_of, first_gpu
     from pgtune.planning import plan as run
-    from pgtune.planning_text import document, render
+    from pgtune.planning.text import document, render
     from pgtune.recipe import load_recipe
 
     memory = bytes_of(arguments.memory) if arguments.memory is not None else None
@@ -369,7 +369,7 @@ def push(arguments: Namespace) -> Report:
 def card(arguments: Namespace) -> Report:
     """Write the model card of a finished run."""
     from pgtune.hub.cards import card as run
-    from pgtune.run_folder import write_text
+    from pgtune.writing import write_text
 
     text = run(Path(arguments.folder), base=arguments.base, with_examples=arguments.with_examples)
     if arguments.out is None:

@@ -147,6 +147,15 @@ class Examples(Sequence[Example]):
         return digest.hexdigest()
 
 
+def texts_fingerprint(examples: Iterable[Example], *, references: bool = True) -> str:
+    """SHA-256 of prefixes, suffixes and references in their order: not of pictures, so that one may be mended."""
+    digest = hashlib.sha256()
+    for example in examples:
+        others = example.references if references else ()
+        digest.update(json.dumps([example.prefix, example.suffix, *others]).encode() + b"\n")
+    return digest.hexdigest()
+
+
 def in_turn(read: RowReader, rows: Iterable[Raw]) -> Iterator[tuple[Raw, Made]]:
     """One row after the other, none before it is asked for."""
     for raw in rows:

@@ -26,9 +26,9 @@ from pgtune.picture import SheetRow, contact_sheet
 from pgtune.progress import Progress, first_process, say
 from pgtune.ranks import gathered, join, together, wait_for_all
 from pgtune.recipe import EvalSettings, Recipe, Source
-from pgtune.run_folder import json_line, write_folder, write_json, write_text
 from pgtune.scoring import Evaluation, documents, labels_of, trivial
 from pgtune.splits import open_splits
+from pgtune.writing import json_line, write_folder, write_json, write_text
 
 SHEET_ROWS = 24
 

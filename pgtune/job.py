@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,21 +12,23 @@ from accelerate import Accelerator
 from pgtune import scoring, tracking
 from pgtune.collate import Batch, Collator
 from pgtune.compiling import choose_compile
-from pgtune.data import Examples
+from pgtune.data import Examples, texts_fingerprint
 from pgtune.errors import DataError
 from pgtune.example import Example
 from pgtune.loading import start_from
 from pgtune.methods import prepare
 from pgtune.model import Loaded, choose_mixed_precision, load_base
 from pgtune.overlaps import Finding, group_overlaps
+from pgtune.planning import choose_checkpointing
 from pgtune.probes import check_first_batch
 from pgtune.progress import say
-from pgtune.ranks import open_accelerator, together
+from pgtune.ranks import from_first, open_accelerator, together
 from pgtune.recipe import Recipe
 from pgtune.run_folder import RunFolder
-from pgtune.schedule import step_indices, total_steps
-from pgtune.sharding import Root, Strategy, shard, strategy_of
+from pgtune.schedule import micro_batches, step_indices, total_steps
+from pgtune.sharding import Root, shard
 from pgtune.splits import Splits, open_splits
+from pgtune.strategies import Strategy, strategy_of
 from pgtune.visits import Visits
 
 _AT_ONCE = 1000
@@ -75,12 +76,8 @@ class Rows(torch.utils.data.Dataset[tuple[str, Example | DataError]]):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the texts that are learnt from, in their order: not of pictures, so that one may be mended."""
-        digest = hashlib.sha256()
-        for example in self.examples:
-            others = example.references if self.visits.cycle else ()
-            digest.update(json.dumps([example.prefix, example.suffix, *others]).encode() + b"\n")
-        return digest.hexdigest()
+        """Of the texts that are learnt from (`texts_fingerprint`)."""
+        return texts_fingerprint(self.examples, references=self.visits.cycle)
 
 
 @dataclass
@@ -100,6 +97,8 @@ class Job:
     steps: int
     effective_batch: int
     strategy: Strategy
+    gradient_checkpointing: bool | int
+    """As decided for this machine."""
     root: Root
     """What is called in a step, or wrapped for several processes and called then."""
 
@@ -107,6 +106,19 @@ class Job:
     def main(self) -> bool:
         """Only the first process writes."""
         return bool(self.accelerator.is_main_process)
+
+    def micro_batches(self, steps: range) -> Iterator[list[int]]:
+        """The visits that this process reads in batches in these steps."""
+        train = self.recipe.train
+        return micro_batches(
+            self.recipe.seed,
+            steps,
+            len(self.rows),
+            train.batch_size,
+            train.gradient_accumulation_steps,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
 
 
 def open_job(recipe: Recipe, folder: RunFolder) -> Job:
@@ -116,8 +128,11 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
         PgtuneError: on all ranks, where it is wrong on one.
     """
     accelerator = open_accelerator()
+    again, why = from_first(choose_checkpointing(recipe, accelerator.num_processes))
     with together():
-        job, first = _opened(recipe, folder, accelerator)
+        job, first = _opened(recipe, folder, accelerator, again)
+    if job.main and why:
+        say(f"memory     {why}")
     if job.strategy == "fsdp":
         shard(job.root, accelerator.device)
         job.loaded.root = job.root
@@ -130,7 +145,9 @@ def open_job(recipe: Recipe, folder: RunFolder) -> Job:
     return job
 
 
-def _opened(recipe: Recipe, folder: RunFolder, accelerator: Accelerator) -> tuple[Job, Batch]:
+def _opened(
+    recipe: Recipe, folder: RunFolder, accelerator: Accelerator, gradient_checkpointing: bool | int
+) -> tuple[Job, Batch]:
     """The job and its first examples; no rank waits for another in it."""
     full = recipe.lora is None
     strategy = strategy_of(
@@ -157,7 +174,7 @@ def _opened(recipe: Recipe, folder: RunFolder, accelerator: Accelerator) -> tupl
         recipe.lora,
         recipe.model.trainable,
         seed=recipe.seed,
-        gradient_checkpointing=recipe.train.gradient_checkpointing,
+        gradient_checkpointing=gradient_checkpointing,
         llm_dropout=recipe.model.llm_dropout,
     )
     loaded.mixed_precision = choose_mixed_precision(recipe.train.mixed_precision, loaded)
@@ -181,6 +198,7 @@ def _opened(recipe: Recipe, folder: RunFolder, accelerator: Accelerator) -> tupl
         steps,
         effective,
         strategy,
+        gradient_checkpointing,
         Root(loaded.model, loaded.paligemma, loaded.attention, recipe.train.label_smoothing),
     )
     if job.main:

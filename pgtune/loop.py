@@ -22,10 +22,10 @@ from pgtune.keeping import Keeper
 from pgtune.optimizers import set_learning_rates
 from pgtune.progress import Progress, say
 from pgtune.ranks import everywhere, from_first, together
-from pgtune.run_folder import append_row, read_rows
-from pgtune.schedule import dropout_seed, learning_rate_factor, micro_batches, step_indices
+from pgtune.schedule import dropout_seed, learning_rate_factor, step_indices
 from pgtune.sharding import clip_gradients, let_go
 from pgtune.stopping import StopRequest
+from pgtune.writing import append_row, read_rows
 
 
 def run_steps(
@@ -41,18 +41,10 @@ def run_steps(
     recipe, accelerator, folder = job.recipe.train, job.accelerator, job.folder
     if _plateaued(job):
         return done
-    ranks, rank = accelerator.num_processes, accelerator.process_index
+    ranks = accelerator.num_processes
     loader = DataLoader(
         job.rows,
-        batch_sampler=micro_batches(
-            job.recipe.seed,
-            range(done, job.steps),
-            len(job.rows),
-            recipe.batch_size,
-            recipe.gradient_accumulation_steps,
-            rank,
-            ranks,
-        ),
+        batch_sampler=job.micro_batches(range(done, job.steps)),
         collate_fn=RowCollator(job.collator),
         num_workers=recipe.num_workers,
         multiprocessing_context="spawn" if recipe.num_workers else None,
@@ -112,12 +104,8 @@ def _compiled(job: Job) -> Iterator[None]:
     if not job.loaded.compile:
         yield
         return
-    ranks, rank = job.accelerator.num_processes, job.accelerator.process_index
-    visits = next(iter(micro_batches(
-        job.recipe.seed, range(1), len(job.rows), recipe.batch_size, recipe.gradient_accumulation_steps, rank, ranks
-    )))  # fmt: skip
     with together():
-        first = RowCollator(job.collator)([job.rows[visit] for visit in visits])
+        first = RowCollator(job.collator)([job.rows[visit] for visit in next(job.micro_batches(range(1)))])
         if isinstance(first, DataError):
             raise first
     first = first.to(job.accelerator.device)

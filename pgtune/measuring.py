@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from pgtune.run_folder import RunFolder, write_json
+from pgtune.run_folder import RunFolder
+from pgtune.writing import write_json
 
 __all__ = ["FILE", "PeakMemory"]
 
@@ -27,11 +28,12 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
         self.before, self.peak_before = _kilobytes("VmRSS"), _kilobytes("VmHWM")
 
-    def write(self, folder: RunFolder, devices: int) -> None:
+    def write(self, folder: RunFolder, devices: int, gradient_checkpointing: bool | int) -> None:
         """Write it down, where it is known. Of several processes this is the first one's.
 
         Args:
             devices: how many worked together.
+            gradient_checkpointing: as it was.
         """
         if self.on_gpu:
             kind, peak = "gpu", torch.cuda.max_memory_allocated()
@@ -41,7 +43,7 @@ class PeakMemory:
         if peak:
             bfloat16 = not self.on_gpu or torch.cuda.is_bf16_supported(including_emulation=False)
             found = {"device": kind, "devices": devices, "bfloat16": bfloat16, "peak_bytes": peak}
-            write_json(folder.path / FILE, found)
+            write_json(folder.path / FILE, {**found, "gradient_checkpointing": gradient_checkpointing})
 
 
 def _kilobytes(key: str) -> int:

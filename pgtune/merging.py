@@ -15,36 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from pgtune.collate import Collator
 from pgtune.errors import ModelError, RecipeError, RunError, TrainingError
 from pgtune.loading import base_of, load_run, locate_run
+from pgtune.merge_checks import check_merged, check_moves, check_reloaded, largest, logits, probe_inputs
 from pgtune.model import DTYPES, Loaded, choose_dtype, enough_memory, explained, load_config
 from pgtune.processor import save_processor
 from pgtune.progress import Progress, say
 from pgtune.quantization import check_quantized, quantization_config
 from pgtune.quiet import quiet_libraries
 from pgtune.recipe import Recipe
-from pgtune.run_folder import OWN, RunFolder, write_folder, write_json
+from pgtune.run_folder import OWN, RunFolder
 from pgtune.settings import ModelSettings
 from pgtune.sources import source_path
+from pgtune.writing import write_folder, write_json
 
 CPU = torch.device("cpu")
 SHARD = "2GB"
 """Largest file of weights; while one is written, it is in memory a second time."""
-FLOAT32_TOLERANCE = 1e-4
-"""How far logits in float32 may move by merging, as a share of the largest."""
-BFLOAT16_TOLERANCE = 0.1
-"""The same in bfloat16, where layer after layer rounds what it computes, or by as much as the adapter moves them."""
-MUCH, MOST = 0.25, 0.9
-"""From which share of the adapter's change that is lost to rounding there is a warning, and an error."""
-NOTHING = 1e-6
-"""An adapter that moves the logits by a smaller share of the largest than this does nothing."""
-PROMPT = "answer en what is this?"
-
-
 @dataclass(frozen=True)
 class Need:
     """What a merge takes, in bytes."""
@@ -180,17 +169,13 @@ def _fill(
     if not run.whole:
         with loaded.model.disable_adapter():  # type: ignore[operator]
             moved = largest(wanted - logits(loaded, probe))
-        if moved <= NOTHING * largest(wanted):
-            raise ModelError(
-                f"{run.adapter}: the adapter does nothing: on a probe input the logits of {loaded.base} are the same "
-                f"with and without it (they differ by {moved:.1e})"
-            )
+        check_moves(moved, largest(wanted), run.adapter, loaded.base)
     model, lost = merge_layers(loaded, dtype)
     loaded.model = model
     merged = logits(loaded, probe)
     difference = largest(merged - wanted)
     if moved is not None:
-        _judge(difference, moved, largest(wanted), dtype, lost)
+        check_merged(difference, moved, largest(wanted), dtype, lost)
     _as_scored(model, recipe)
     full = aside / ".full" if quantize else aside  # bitsandbytes takes what it quantises from a folder
     say("write      the weights")
@@ -205,13 +190,10 @@ def _fill(
         shutil.rmtree(full)
         off = largest(in_memory - merged)
         loaded.model = torch.nn.Module()
-    for file in aside.glob("*.safetensors"):  # which is written for its owner alone
-        shutil.copymode(aside / "config.json", file)
     say("check      what was written, read back with transformers")
     loaded.model = _plain(aside)
     reloaded = largest(logits(loaded, probe) - in_memory)
-    if reloaded > FLOAT32_TOLERANCE * largest(in_memory):
-        raise TrainingError(f"merge: what was written computes other logits than what was in memory, by {reloaded:.3g}")
+    check_reloaded(reloaded, largest(in_memory))
     return {
         "logits": largest(wanted),
         "moved": moved,
@@ -264,27 +246,6 @@ def merge_layers(loaded: Loaded, dtype: torch.dtype) -> tuple[Any, float]:
     return model, max(0.0, 1 - kept / change) if change else 0.0
 
 
-def _judge(difference: float, moved: float, scale: float, dtype: torch.dtype, lost: float) -> None:
-    """Whether merging kept what the adapter does. In bfloat16 a weight is rounded by up to 0.4 %: small changes drown.
-
-    Raises:
-        TrainingError: it did not.
-    """
-    allowed = FLOAT32_TOLERANCE * scale if dtype is torch.float32 else max(moved, BFLOAT16_TOLERANCE * scale)
-    if not difference <= allowed:  # nor is it NaN
-        raise TrainingError(
-            f"merge: the merged model's logits differ by {difference:.3g} from those of base and adapter, more than "
-            f"rounding explains (the largest is {scale:.3g}); run `pgtune doctor`"
-        )
-    if lost > MOST:
-        raise TrainingError(
-            f"merge: in bfloat16 {lost:.0%} of what the adapter changes is rounded away; use --dtype float32, or serve "
-            "base and adapter"
-        )
-    if lost > MUCH:
-        say(f"warning    rounding to bfloat16 takes away {lost:.0%} of what the adapter changes: score it")
-
-
 def _as_scored(model: Any, recipe: Recipe) -> None:
     """Let plain `generate` decode as the run was scored: greedily or with its beams, and as long."""
     decoding: dict[str, Any] = {
@@ -329,36 +290,6 @@ def _write_own(aside: Path, run: RunFolder, facts: dict[str, Any]) -> None:
         if file.is_file():
             shutil.copyfile(file, own / file.name)
     write_json(own / "status.json", {**run.status(), "merged": facts})
-
-
-def probe_inputs(loaded: Loaded) -> dict[str, Any]:
-    """A picture of many colours and a prompt, as they are given to the model when it answers."""
-    collator = Collator(loaded.processor)
-    side = torch.arange(256, dtype=torch.uint8)
-    red, green = side.expand(256, 256), side[:, None].expand(256, 256)
-    picture = Image.fromarray(torch.stack([red, green, red * 7 + green * 3], -1).numpy())
-    return collator.prompts([collator.pixels_of([picture])], [PROMPT])
-
-
-@torch.no_grad()
-def logits(loaded: Loaded, inputs: dict[str, Any]) -> Tensor:
-    """Of the prompt's text, in float32."""
-    model: Any = loaded.model
-    parameter = next(model.parameters())
-    dtype = loaded.paligemma.model.vision_tower.embeddings.patch_embedding.weight.dtype
-    given = {name: value.to(parameter.device) for name, value in inputs.items()}
-    given["pixel_values"] = given["pixel_values"].to(dtype)
-    texts = int((given["input_ids"] != model.config.image_token_id).sum())
-    # Beside a bfloat16 base parts may stand that were trained in float32.
-    beside = loaded.dtype is torch.bfloat16 and any(".modules_to_save." in name for name, _ in model.named_parameters())
-    with torch.autocast(parameter.device.type, torch.bfloat16, enabled=beside):
-        found: Tensor = model(**given, logits_to_keep=texts, use_cache=False).logits
-    return found.float()
-
-
-def largest(difference: Tensor) -> float:
-    """The largest magnitude."""
-    return float(difference.abs().max())
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -70,6 +70,7 @@ def prepare(
         add_residual_dropout(loaded.paligemma.model.language_model, llm_dropout)
     if gradient_checkpointing:
         checkpoint_layers(loaded, int(gradient_checkpointing))
+        loaded.recomputes = True
     return loaded
 
 

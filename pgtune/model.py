@@ -55,9 +55,19 @@ class Loaded:
     root: Any = None
     """Where the weights are sharded (`sharding.Root`): what gathers those that no layer gathers itself."""
 
+    recomputes: bool = False
+    """Whether activations are computed again in the backward pass (gradient checkpointing)."""
+
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision of every forward pass, in training, evaluation and prediction alike."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.mixed_precision else nullcontext()
+        """The precision of every forward pass, in training, evaluation and prediction alike.
+
+        What autocast casts is kept for the next use of the weight, as each token that is decoded is one. A step that
+        computes activations again would keep all of it beside them, and uses each weight once.
+        """
+        if not self.mixed_precision:
+            return nullcontext()
+        once = self.recomputes and torch.is_grad_enabled()
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not once)
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call what uses parts of the model, with their weights gathered where they are sharded."""

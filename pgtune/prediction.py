@@ -19,7 +19,7 @@ from pgtune.prediction_inputs import Asked, from_images, from_input
 from pgtune.progress import Progress, first_process, say
 from pgtune.ranks import Ranks, everywhere, from_all, from_first, join, together
 from pgtune.recipe import Recipe
-from pgtune.run_folder import append_row, json_line, write_text
+from pgtune.writing import append_row, json_line, write_text
 
 BATCHES_IN_A_PART = 8
 """What several processes answer each before they put their rows together; those that are lost if one is killed."""

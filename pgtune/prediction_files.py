@@ -13,7 +13,7 @@ from typing import Any
 
 from pgtune.errors import AdapterError, DataError, PgtuneError, RecipeError
 from pgtune.names import nearest
-from pgtune.run_folder import json_line, read_rows, write_text
+from pgtune.writing import json_line, read_rows, write_text
 
 __all__ = ["ANSWER", "DETECTED", "Export", "Target", "key_of"]
 

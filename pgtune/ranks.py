@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,17 +52,13 @@ _OTHERS = {
 }
 
 
+@dataclass(frozen=True)
 class Ranks:
-    """This process among those that work together.
+    """This process among those that work together: its number, how many there are, its own device."""
 
-    Args:
-        rank: its number.
-        count: how many there are.
-        device: its own.
-    """
-
-    def __init__(self, rank: int, count: int, device: torch.device) -> None:
-        self.rank, self.count, self.device = rank, count, device
+    rank: int
+    count: int
+    device: torch.device
 
 
 class PeerLost(TrainingError):

@@ -35,22 +35,10 @@ from pgtune.overlaps import Finding
 from pgtune.recipe import Recipe, load_recipe
 from pgtune.sources import source_path
 from pgtune.splits import same_split
-from pgtune.writing import (
-    append_row,
-    json_line,
-    read_rows,
-    sync_file,
-    sync_folder,
-    write_folder,
-    write_json,
-    write_text,
-)
+from pgtune.writing import json_line, read_rows, sync_file, sync_folder, write_json, write_text
 
 if sys.platform != "win32":
     import fcntl
-
-__all__ = ["RunFolder", "append_row", "json_line", "read_rows", "undamaged", "write_folder", "write_json", "write_text"]
-
 
 OWN = "pgtune"
 """Where recipe, state and metrics lie in a folder whose top level is a plain model or adapter."""

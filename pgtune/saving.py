@@ -12,8 +12,9 @@ from torch import Tensor
 from pgtune.model import Loaded
 from pgtune.processor import save_processor
 from pgtune.recipe import Recipe
-from pgtune.run_folder import RunFolder, write_folder
+from pgtune.run_folder import RunFolder
 from pgtune.sharding import whole
+from pgtune.writing import write_folder
 
 
 def _gathered(loaded: Loaded, *, main: bool) -> dict[str, Tensor] | None:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from pgtune import metrics
 from pgtune.data import Examples
 from pgtune.groups import IMAGE, group_of
-from pgtune.run_folder import write_json
 from pgtune.settings import EvalSettings
+from pgtune.writing import write_json
 
 __all__ = [
     "Evaluation",

@@ -93,9 +93,10 @@ class TrainSettings(Settings):
     patience: Count | None = None
     """Stop after so many looks at ``data.validation`` without a better ``best_metric``; null: never."""
 
-    gradient_checkpointing: bool | Annotated[int, Field(ge=2)] = False
+    gradient_checkpointing: Literal["auto"] | bool | Annotated[int, Field(ge=2)] = "auto"
     """Recompute activations in the backward pass: less memory, more time. true: of every layer; a number n: of every
-    n-th, for a part of either. A frozen vision tower keeps no activations and is left out."""
+    n-th, for a part of either. ``auto``: on a GPU the least of false, 2 and true with which the training fits by its
+    plan; false on a CPU. A frozen vision tower keeps no activations and is left out."""
 
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     """Compute in bfloat16 while weights keep their type. ``auto``: bf16 on a GPU that has it, and where the base is in

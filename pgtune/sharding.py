@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pgtune.forward import SuffixLossModel
-from pgtune.strategies import Strategy, strategy_of
 
-__all__ = ["Root", "Strategy", "clip_gradients", "let_go", "local", "place", "shard", "strategy_of", "whole"]
+__all__ = ["Root", "clip_gradients", "let_go", "local", "place", "shard", "whole"]
 
 
 class Root(SuffixLossModel):

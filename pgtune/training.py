@@ -7,7 +7,6 @@ ours (`loop.py`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -21,7 +20,7 @@ import torch
 
 from pgtune import checkpoint, evaluation, scoring, tracking
 from pgtune.arithmetic import arithmetic
-from pgtune.data import Examples
+from pgtune.data import Examples, texts_fingerprint
 from pgtune.errors import PgtuneError, RunError
 from pgtune.hub.pushing import check_may_push, push
 from pgtune.job import Job, open_job
@@ -35,11 +34,11 @@ from pgtune.processor import save_processor
 from pgtune.progress import first_process, say
 from pgtune.ranks import from_first, launched, peers_explained, together
 from pgtune.recipe import Recipe
-from pgtune.run_folder import RunFolder, undamaged, write_folder, write_json
+from pgtune.run_folder import RunFolder, undamaged
 from pgtune.saving import save_trained
 from pgtune.settings import HubSettings
 from pgtune.stopping import StopRequest, resume_command
-from pgtune.writing import settle
+from pgtune.writing import settle, write_folder, write_json
 
 SECONDS_UNTIL_SHOWN = 60
 TRAIN_FREE = {
@@ -115,8 +114,8 @@ def _train(recipe: Recipe, folder: RunFolder, stop: StopRequest, *, resume: bool
         job = open_job(recipe, folder)
     facts = {
         "data": job.rows.fingerprint,
-        "validation": _fingerprint(job.validation),
-        "test": _fingerprint(job.test),
+        "validation": texts_fingerprint(job.validation) if job.validation is not None else None,
+        "test": texts_fingerprint(job.test) if job.test is not None else None,
         "effective_batch": job.effective_batch,
     }
     with enough_memory(smaller), ExitStack() as held:
@@ -138,7 +137,7 @@ def _train(recipe: Recipe, folder: RunFolder, stop: StopRequest, *, resume: bool
         stop.command = resume_command(folder)
         result = _run(job, stop)
         if job.main:
-            memory.write(folder, job.accelerator.num_processes)
+            memory.write(folder, job.accelerator.num_processes, job.gradient_checkpointing)
         return result
 
 
@@ -152,16 +151,6 @@ def _check_shared(folder: RunFolder) -> None:
         f"output_dir: {folder.path} is not to be seen on {platform.node()}: processes on several machines need a "
         "folder that all of them share"
     )
-
-
-def _fingerprint(examples: Examples | None) -> str | None:
-    """SHA-256 of the texts that a run is scored on: as of those learnt, not of the pictures."""
-    if examples is None:
-        return None
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(json.dumps([example.prefix, example.suffix, *example.references]).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _check_same_facts(folder: RunFolder, facts: dict[str, Any]) -> None:

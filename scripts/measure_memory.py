@@ -30,8 +30,8 @@ from pgtune.forward import SuffixLossModel
 from pgtune.methods import prepare
 from pgtune.model import Loaded
 from pgtune.optimizers import new_optimizer
-from pgtune.planning_data import Workload
-from pgtune.planning_memory import Memory
+from pgtune.planning.data import Workload
+from pgtune.planning.memory import Memory
 from pgtune.recipe import Recipe, load_recipe
 
 
@@ -133,7 +133,7 @@ def run(memory: Memory, steps: int, device: torch.device) -> None:
         recipe.lora,
         recipe.model.trainable,
         seed=0,
-        gradient_checkpointing=recipe.train.gradient_checkpointing,
+        gradient_checkpointing=memory.recompute,
         llm_dropout=recipe.model.llm_dropout,
     )
     loaded.mixed_precision = memory.autocast
@@ -194,8 +194,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = parser.parse_intermixed_args(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     memory = memory_of(arguments, device)
-    phases = [phase for phase in memory.phases() if phase.name != "decoding"]
-    peak = max(phases, key=lambda phase: phase.total)
+    peak = max(memory.training(), key=lambda phase: phase.total)
     import_module("transformers.models.paligemma.modeling_paligemma")  # code is no growth of a run's
     import_module("peft")
     with watched(device) as measured:

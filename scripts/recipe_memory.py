@@ -3,7 +3,7 @@
     python scripts/recipe_memory.py            # writes
     python scripts/recipe_memory.py --check    # only says which lines are off by more than a fifth; exit code 1 then
 
-Lengths are assumed (`planning_data.assumed`), so that what is written does not depend on the data on this machine.
+Lengths are assumed (`planning.data.assumed`), so that what is written does not depend on the data on this machine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import recipe_table
 
 from pgtune.planning import Plan, plan
-from pgtune.planning_data import assumed
-from pgtune.planning_text import gigabytes
+from pgtune.planning.data import assumed
+from pgtune.planning.text import gigabytes, layers_again
 from pgtune.recipe import load_recipe
 
 SMALL = 10**9
@@ -32,14 +32,15 @@ def planned(path: Path, memory: int | None = None) -> Plan:
 
 
 def words(path: Path) -> str:
-    """What a recipe needs, and what makes it fit the usual card: 24 GB, or 80 GB for full fine-tuning."""
+    """What a recipe needs, and on the usual card: of 24 GB, or 80 GB for full fine-tuning."""
     card = 24 if load_recipe(path).lora is not None else 80
-    made = planned(path, card * 10**9)
-    train = made.recipe.train
+    free, made = planned(path), planned(path, card * 10**9)
     held = made.memory.weights + made.memory.optimizer + made.memory.gradients
-    text = f"{gigabytes(made.peak.total)} on one GPU at batch {train.batch_size} ({made.peak.name}); "
+    text = f"{gigabytes(free.peak.total)} on one GPU at batch {free.recipe.train.batch_size} ({free.peak.name}); "
     text += f"{gigabytes(held)} of it whatever the batch. "
-    if not made.fits:
+    if made.fits and made.memory.recompute:
+        text += f"On {card} GB {gigabytes(made.peak.total)}: {layers_again(made.memory.recompute)} computed again. "
+    elif not made.fits:
         ways = [f"with {change.words}" for change in made.changes if change.devices == 1][:1]
         text += f"On {card} GB {ways[0] if ways else 'not as full fine-tuning'}. "
     return text + "By pgtune plan, not measured"

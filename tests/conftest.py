@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches the network
@@ -127,6 +128,28 @@ def data(tmp_path_factory: pytest.TempPathFactory, pictures: list[Path]) -> Path
 
 
 LORA = {"rank": 4, "alpha": 8, "targets": "language_model"}
+
+
+class Interrupted(BaseException):
+    """What nothing catches, as a kill."""
+
+
+@contextmanager
+def interrupted_after(step: int) -> Iterator[None]:
+    """Around a training that is to end as if it were killed, right after it has logged a step."""
+    from pgtune import loop
+
+    real = loop.append_row
+
+    def dies(path: Path, row: dict[str, Any]) -> None:
+        real(path, row)
+        if path.name == "log.jsonl" and row["step"] == step:
+            raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "append_row", dies)
+        with pytest.raises(Interrupted):
+            yield
 
 
 def losses(run: Path) -> list[float]:

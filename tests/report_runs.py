@@ -11,7 +11,8 @@ from PIL import Image
 
 from pgtune import load_recipe, metrics
 from pgtune.overlaps import Finding
-from pgtune.run_folder import RunFolder, json_line, write_json, write_text
+from pgtune.run_folder import RunFolder
+from pgtune.writing import json_line, write_json, write_text
 
 CANARY = "canary.invalid"
 """A host that nothing may ever be asked of."""

@@ -7,12 +7,12 @@ import random
 
 import numpy as np
 import pytest
-from conftest import losses, recipe_for, rows_of, write_rows
+from conftest import interrupted_after, losses, recipe_for, rows_of, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from pgtune import loop, train
+from pgtune import train
 from pgtune.augment import Plan, augmented, change_picture, check_movable, draw_plan, names_a_place
 from pgtune.errors import DataError
 from pgtune.example import Example
@@ -239,10 +239,6 @@ def test_what_else_an_example_has_stays():
         augmented(Example("none.png", "a", "b"), AugmentSettings(crop=0.5), seed=0, index=0, epoch=0)
 
 
-class Interrupted(BaseException):
-    """What nothing catches, as a kill."""
-
-
 def test_a_resumed_run_sees_the_same_pictures(small_bases, pictures, tmp_path, monkeypatch):
     rows = [row for row in rows_of(pictures, 24) if "<loc" not in row["prefix"] + row["suffix"]]
     write_rows(tmp_path / "train.jsonl", rows)
@@ -254,17 +250,8 @@ def test_a_resumed_run_sees_the_same_pictures(small_bases, pictures, tmp_path, m
     def changed(name):
         return recipe(name, "augment.horizontal_flip=0.5", "augment.contrast=0.5", "augment.rotate90=0.5")
 
-    with monkeypatch.context() as patched:
-        real = loop.append_row
-
-        def dies(path, row):
-            real(path, row)
-            if row.get("step") == 5:
-                raise Interrupted
-
-        patched.setattr(loop, "append_row", dies)
-        with pytest.raises(Interrupted):
-            train(changed("resumed"))
+    with interrupted_after(5):
+        train(changed("resumed"))
     train(changed("resumed"), resume=True)
     train(changed("whole"))
     train(recipe("plain"))

@@ -11,11 +11,11 @@ import warnings
 
 import pytest
 import torch
-from conftest import LORA, losses, read_jsonl, recipe_for
+from conftest import LORA, interrupted_after, losses, read_jsonl, recipe_for
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
-from pgtune import compiling, loop, train
+from pgtune import compiling, train
 from pgtune.collate import Collator
 from pgtune.compiling import choose_compile, compiled, obstacle, uncompiled
 from pgtune.errors import RecipeError, TrainingError
@@ -31,10 +31,6 @@ LONG = Example([picture(0)], "a prefix that is a good deal longer than all the o
 
 
 RANK_2 = LoraSettings(rank=2)
-
-
-class Died(Exception):
-    """The end of a process."""
 
 
 def make(base, lora: LoraSettings | None = RANK_2, *, bits: str = "none", dtype: str = "auto", **changes):
@@ -185,17 +181,8 @@ def trained(run):
 
 
 def interrupted(monkeypatch, make_recipe, at: int) -> None:
-    real = loop.append_row
-
-    def dies(path, row):
-        real(path, row)
-        if row.get("step") == at:
-            raise Died
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "append_row", dies)
-        with pytest.raises(Died):
-            train(make_recipe())
+    with interrupted_after(at):
+        train(make_recipe())
     train(make_recipe(), resume=True)
 
 

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from conftest import LORA, losses, read_jsonl, recipe_for
+from conftest import LORA, interrupted_after, losses, read_jsonl, recipe_for
 from safetensors.torch import load_file
 
-from pgtune import loop, train
+from pgtune import train
 from pgtune.collate import Collator
 from pgtune.forward import hidden_states
 from pgtune.methods import add_residual_dropout, prepare
@@ -19,10 +19,6 @@ from pgtune.settings import LoraSettings, ModelSettings
 
 CPU = torch.device("cpu")
 RATE = 0.25
-
-
-class Died(Exception):
-    """The end of a process."""
 
 
 def load(base):
@@ -152,17 +148,8 @@ def test_checkpointing_draws_the_same_masks_and_a_resume_goes_on_to_the_last_bit
 
     train(recipe("whole"))
     train(recipe("recomputed", "train.gradient_checkpointing=true"))
-    real = loop.append_row
-
-    def dies(path, row):
-        real(path, row)
-        if row.get("step") == 3:
-            raise Died
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "append_row", dies)
-        with pytest.raises(Died):
-            train(recipe("resumed"))
+    with interrupted_after(3):
+        train(recipe("resumed"))
     train(recipe("resumed"), resume=True)
     train(recipe_for(small_base, data, tmp_path / "without", lora=lora))
     assert losses(tmp_path / "without") != losses(tmp_path / "whole")

@@ -18,15 +18,14 @@ FLOORS = (
     {"errors", "left_out", "locations", "names", "progress", "quiet", "recipe_yaml", "spool", "writing"},
     {
         "example", "groups", "images", "recipe", "recipe_build", "recipe_reading", "recipe_rules", "settings",
-        "settings_common", "settings_train", "sources",
+        "settings_common", "settings_data", "settings_train", "sources",
     },
     {"data_adapters", "recipes", "tiny"},
     {
-        "architecture", "planning", "planning_activations", "planning_data", "planning_fit", "planning_held",
-        "planning_memory", "planning_text", "strategies",
+        "architecture", "planning", "strategies",
         "arithmetic", "augment", "checkpoint", "collate", "compat", "compiling", "data", "detection", "feeding",
         "forward", "generation", "hub", "loading", "lookalikes", "loss",
-        "measuring", "merging",
+        "measuring", "merge_checks", "merging",
         "methods", "metrics", "model", "parts", "picture", "preflight", "probes", "processor", "quantization",
         "optimizers", "overlaps", "ranks", "sharding",
         "reading", "run_folder", "saving", "schedule", "scoring", "splits", "squares", "tracking", "verification",
@@ -46,8 +45,7 @@ HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "wandb",
 LIGHT = {
     *FLOORS[0], *FLOORS[1], *FLOORS[-2], *FLOORS[-1],
     "adapting", "audit", "data", "data_adapters", "metrics", "preflight", "reporting", "splits", "starting",
-    "architecture", "planning", "planning_activations", "planning_data", "planning_fit",
-    "planning_held", "planning_memory", "planning_text", "strategies",
+    "architecture", "planning", "strategies",
 }  # fmt: skip
 
 

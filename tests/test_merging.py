@@ -19,12 +19,14 @@ import pgtune
 from pgtune import merging
 from pgtune.cli import main
 from pgtune.errors import ModelError, PgtuneError, RecipeError, RunError, TrainingError
-from pgtune.merging import FLOAT32_TOLERANCE, merge
+from pgtune.merge_checks import FLOAT32_TOLERANCE
+from pgtune.merging import merge
 from pgtune.methods import prepare
 from pgtune.model import load_base, load_config
 from pgtune.processor import save_processor
-from pgtune.run_folder import RunFolder, write_folder
+from pgtune.run_folder import RunFolder
 from pgtune.saving import save_trained
+from pgtune.writing import write_folder
 
 CPU = torch.device("cpu")
 BF16_TOLERANCE = 0.1

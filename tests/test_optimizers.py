@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import LORA, losses, recipe_for
+from conftest import LORA, interrupted_after, losses, recipe_for
 
 from pgtune import checkpoint, loop, train
 from pgtune.errors import ModelError, RecipeError
@@ -16,10 +16,6 @@ from pgtune.optimizers import new_optimizer, parameter_groups, set_learning_rate
 
 CPU = torch.device("cpu")
 EVERYWHERE = {**LORA, "targets": ["vision_tower", "language_model"]}
-
-
-class Died(Exception):
-    """The end of a process."""
 
 
 def prepared(recipe):
@@ -136,17 +132,8 @@ def test_8_bit_goes_on_to_the_last_bit(small_bases, data, tmp_path, monkeypatch)
         return recipe_for(small_bases["paligemma2"], data, tmp_path / name, *knobs, lora=None)
 
     train(recipe("whole"))
-    real = loop.append_row
-
-    def dies(path, row):
-        real(path, row)
-        if row.get("step") == 3:
-            raise Died
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "append_row", dies)
-        with pytest.raises(Died):
-            train(recipe("resumed"))
+    with interrupted_after(3):
+        train(recipe("resumed"))
     train(recipe("resumed"), resume=True)
     assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
     one, two = (

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import LORA, recipe_for
 
-from pgtune import architecture, compiling, loss, planning_data, planning_held, planning_memory
+from pgtune import architecture, compiling, loss, planning
 from pgtune.architecture import architecture_of, from_config
 from pgtune.cli import main
 from pgtune.collate import Batch
@@ -21,9 +21,9 @@ from pgtune.forward import SuffixLossModel
 from pgtune.methods import prepare
 from pgtune.model import Loaded, choose_attention, choose_dtype
 from pgtune.planning import bytes_of, operations, plan, what_helps
-from pgtune.planning_activations import Mode, decoder_layer, vision_layer
-from pgtune.planning_data import Workload, assumed, workload
-from pgtune.planning_memory import Memory
+from pgtune.planning.activations import Mode, decoder_layer, vision_layer
+from pgtune.planning.data import Workload, assumed, workload
+from pgtune.planning.memory import Memory
 from pgtune.recipe import Recipe, load_recipe
 from pgtune.selftests import random_model
 from pgtune.settings import LoraSettings
@@ -255,8 +255,8 @@ def test_the_growth_on_a_cpu_is_within_a_fifth(arguments: list[str]) -> None:
 
 
 def test_the_plan_decides_as_the_loader_does() -> None:
-    assert compiling.REAL_SIZE == planning_held.REAL_SIZE
-    assert loss.CHUNK == planning_memory.LOSS_CHUNK
+    assert compiling.REAL_SIZE == planning.held.REAL_SIZE
+    assert loss.CHUNK == planning.memory.LOSS_CHUNK
     cpu = torch.device("cpu")
     for name in ("google/paligemma-3b-pt-224", "google/paligemma2-3b-pt-224", "tiny"):
         shape = architecture_of(name)
@@ -339,7 +339,7 @@ def test_without_data_lengths_are_assumed_and_it_is_said() -> None:
     assert (found.examples, found.text, found.suffix) == (None, 120, 100)
     assert "assumed 120 text tokens" in found.source
     assert "not_there.jsonl" in found.source
-    assert assumed(recipe_of("tiny")).text == planning_data.PREFIX + 2 + 33
+    assert assumed(recipe_of("tiny")).text == planning.data.PREFIX + 2 + 33
 
 
 def test_lengths_are_counted_where_the_data_is(base: Path, data: Path, tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_lengths_are_estimated_without_a_tokenizer(data: Path, tmp_path: Path) -
 def test_data_that_is_not_read_to_its_end_gives_no_steps(
     data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning_data, "LOOKED_AT", 10)
+    monkeypatch.setattr(planning.data, "LOOKED_AT", 10)
     made = plan(recipe_for(base, data, tmp_path / "run", "train.max_steps=null"))
     assert made.steps is None
     assert made.memory.workload.source.startswith("the first 10 examples")
@@ -475,9 +475,11 @@ def test_every_shipped_recipe_has_a_plan() -> None:
     assert architecture.RELEASED["paligemma-3b"].num_hidden_layers == 18
 
 
-def test_the_recipes_of_the_domains_say_what_their_plan_says() -> None:
+def test_the_recipes_of_the_domains_say_what_their_plan_says_and_fit_the_usual_card() -> None:
     sys.path.append(str(ROOT / "scripts"))
     import recipe_memory
 
     for name, path in recipe_memory.recipe_table.domain_recipes().items():
         assert not recipe_memory.is_off(path), f"{name}: run python scripts/recipe_memory.py"
+        card = 24 * 10**9 if load_recipe(path).lora is not None else 80 * 10**9
+        assert recipe_memory.planned(path, card).fits, name

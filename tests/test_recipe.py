@@ -73,11 +73,11 @@ def test_a_part_may_have_its_own_learning_rate() -> None:
     assert pattern.peak_learning_rate("projector") == 1e-6, "what a pattern adapts is looked up in the model"
 
 
-@pytest.mark.parametrize("given", ["1", "0", "-2", "2.5", "yes", "auto"])
-def test_gradient_checkpointing_is_true_false_or_a_number_from_two(given: str) -> None:
+@pytest.mark.parametrize("given", ["1", "0", "-2", "2.5", "yes", "always"])
+def test_gradient_checkpointing_is_auto_true_false_or_a_number_from_two(given: str) -> None:
     assert load_recipe(good(), ["train.gradient_checkpointing=true"]).train.gradient_checkpointing is True
     assert load_recipe(good(), ["train.gradient_checkpointing=3"]).train.gradient_checkpointing == 3
-    with pytest.raises(RecipeError, match=r"train.gradient_checkpointing: expected true or false, or an integer of 2"):
+    with pytest.raises(RecipeError, match=r"train.gradient_checkpointing: expected auto, or true or false, or an"):
         load_recipe(good(), [f"train.gradient_checkpointing={given}"])
 
 

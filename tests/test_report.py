@@ -27,7 +27,7 @@ from pgtune.errors import RunError
 from pgtune.metrics.show import shown
 from pgtune.overlaps import Finding
 from pgtune.planning import plan
-from pgtune.planning_text import gigabytes
+from pgtune.planning.text import gigabytes
 from pgtune.reporting import engraved, report
 from pgtune.reporting.curves import Series, chart, running_mean, thinned, ticks
 from pgtune.reporting.differences import shown_text

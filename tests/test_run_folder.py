@@ -17,8 +17,9 @@ from PIL import Image
 from pgtune import load, load_recipe
 from pgtune.collate import Collator
 from pgtune.errors import RunError
-from pgtune.run_folder import RunFolder, append_row, read_rows, write_folder, write_json, write_text
+from pgtune.run_folder import RunFolder
 from pgtune.selftests import examples
+from pgtune.writing import append_row, read_rows, write_folder, write_json, write_text
 
 COMMON = {
     "recipe.yaml",

@@ -18,7 +18,8 @@ from pgtune.model import load_base
 from pgtune.saving import _gathered
 from pgtune.selftests import picture
 from pgtune.settings import LoraSettings, ModelSettings
-from pgtune.sharding import Root, clip_gradients, let_go, local, place, shard, strategy_of, whole
+from pgtune.sharding import Root, clip_gradients, let_go, local, place, shard, whole
+from pgtune.strategies import strategy_of
 
 
 def test_what_runs():

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import LORA, losses, read_jsonl, recipe_for, rows_of, write_rows
+from conftest import LORA, Interrupted, interrupted_after, losses, read_jsonl, recipe_for, rows_of, write_rows
 from safetensors.torch import load_file
 
 from pgtune import forward, load, loop, train, training
@@ -361,21 +361,6 @@ def test_too_long_examples_are_left_out_where_the_recipe_says_so(small_bases, da
 # ---- resuming
 
 
-class Interrupted(BaseException):
-    """As if the process were killed."""
-
-
-def interrupt_at(monkeypatch, step):
-    real = loop.append_row
-
-    def append(path, row):
-        real(path, row)
-        if path.name == "log.jsonl" and row["step"] == step:
-            raise Interrupted
-
-    monkeypatch.setattr(loop, "append_row", append)
-
-
 RESUME = (
     "train.max_steps=7",
     "train.save_steps=2",
@@ -400,10 +385,8 @@ def test_resuming_goes_on_to_the_last_bit(small_base, data, tmp_path, monkeypatc
     whole, parted = (recipe_for(small_base, data, tmp_path / name, *RESUME, *more, lora=lora) for name in ("a", "b"))
     train(whole)
     for step in (1, 5):  # before the first checkpoint, and after the one of step 4
-        with monkeypatch.context() as patched:
-            interrupt_at(patched, step)
-            with pytest.raises(Interrupted):
-                train(parted, resume=True)
+        with interrupted_after(step):
+            train(parted, resume=True)
         with pytest.raises(RunError, match="holds an unfinished run; add --resume"):
             train(parted)
     assert [row["step"] for row in read_jsonl(tmp_path / "b" / "log.jsonl")] == [1, 2, 3, 4, 5]
@@ -495,10 +478,8 @@ def test_a_crash_while_an_old_run_is_cleared_away(small_bases, data, tmp_path, m
 def test_resuming_on_another_number_of_processes_is_refused(small_bases, data, tmp_path, monkeypatch):
     """As if two processes had started what one now goes on with: a step would see other examples."""
     recipe = recipe_for(small_bases["paligemma"], data, tmp_path / "run", *RESUME)
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, 3)
-        with pytest.raises(Interrupted):
-            train(recipe)
+    with interrupted_after(3):
+        train(recipe)
     status = tmp_path / "run" / "status.json"
     facts = json.loads(status.read_text())
     status.write_text(json.dumps({**facts, "effective_batch": 2 * facts["effective_batch"]}))
@@ -515,10 +496,8 @@ def test_resuming_a_finished_run_with_another_recipe_is_refused(small_bases, dat
 
 def test_resuming_with_another_recipe_is_refused(small_bases, data, tmp_path, monkeypatch):
     base = small_bases["paligemma"]
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, 3)
-        with pytest.raises(Interrupted):
-            train(recipe_for(base, data, tmp_path / "run", *RESUME))
+    with interrupted_after(3):
+        train(recipe_for(base, data, tmp_path / "run", *RESUME))
     for change, name in (
         ("train.learning_rate=5e-3", "train.learning_rate"),
         ("seed=4", "seed"),
@@ -535,10 +514,8 @@ def test_resuming_with_other_data_is_refused(small_bases, data, pictures, tmp_pa
     rows = rows_of(pictures, 12)
     write_rows(tmp_path / "train.jsonl", rows)
     recipe = recipe_for(small_bases["paligemma"], tmp_path, tmp_path / "run", *RESUME)
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, 3)
-        with pytest.raises(Interrupted):
-            train(recipe)
+    with interrupted_after(3):
+        train(recipe)
     write_rows(tmp_path / "train.jsonl", [*rows[:-1], {**rows[-1], "suffix": "other"}])
     with pytest.raises(RunError, match="has changed since the unfinished run was started"):
         train(recipe, resume=True)
@@ -672,10 +649,8 @@ def test_resuming_after_a_look_at_validation(small_bases, data, tmp_path, monkey
     )
     whole, parted = (recipe_for(small_bases["paligemma"], data, tmp_path / name, *more) for name in ("a", "b"))
     train(whole)
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, 5)
-        with pytest.raises(Interrupted):
-            train(parted)
+    with interrupted_after(5):
+        train(parted)
     train(parted, resume=True)
     assert (tmp_path / "a" / "validation.jsonl").read_text() == (tmp_path / "b" / "validation.jsonl").read_text()
     one, two = weights(tmp_path / "a"), weights(tmp_path / "b")

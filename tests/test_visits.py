@@ -6,9 +6,9 @@ import json
 from collections import defaultdict
 
 import pytest
-from conftest import losses, recipe_for, write_rows
+from conftest import interrupted_after, losses, recipe_for, write_rows
 
-from pgtune import job, loop, train
+from pgtune import job, train
 from pgtune.errors import DataError
 from pgtune.example import Example
 from pgtune.visits import Visits
@@ -60,24 +60,11 @@ def test_all_references_are_learnt_in_turn(small_bases, rows, learnt):
     assert [set(learnt[f"q{number}"]) for number in range(4)] == [{answers[0]} for answers in ANSWERS]
 
 
-class Interrupted(BaseException):
-    """What nothing catches, as a kill."""
-
-
 def test_a_resumed_run_learns_the_same_ones(small_bases, rows, monkeypatch):
     on = "data.cycle_references=true"
     train(recipe(small_bases, rows, "whole", on))
-    real = loop.append_row
-
-    def dies(path, row):
-        real(path, row)
-        if row.get("step") == 7:
-            raise Interrupted
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "append_row", dies)
-        with pytest.raises(Interrupted):
-            train(recipe(small_bases, rows, "resumed", on))
+    with interrupted_after(7):
+        train(recipe(small_bases, rows, "resumed", on))
     train(recipe(small_bases, rows, "resumed", on), resume=True)
     assert losses(rows.parent / "resumed") == losses(rows.parent / "whole")
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from pgtune.errors import RunError
 from pgtune.reporting.page import page
 from pgtune.reporting.record import read_record
-from pgtune.run_folder import RunFolder, write_text
+from pgtune.run_folder import RunFolder
+from pgtune.writing import write_text
 
 __all__ = ["LIMIT", "report"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pgtune.errors import PgtuneError
 from pgtune.planning import Plan, plan
-from pgtune.planning_text import gigabytes
+from pgtune.planning.memory import recomputing
+from pgtune.planning.text import gigabytes
 from pgtune.reporting.markup import Safe, tag
 from pgtune.reporting.record import Record
 
@@ -21,7 +22,8 @@ def plan_beside_run(record: Record) -> list[Safe]:
     found = record.memory
     device = found.get("device", "gpu")
     try:
-        made = plan(record.recipe, devices=found.get("devices", 1), device=device, bfloat16=found.get("bfloat16", True))
+        recipe = recomputing(record.recipe, found.get("gradient_checkpointing", False))
+        made = plan(recipe, devices=found.get("devices", 1), device=device, bfloat16=found.get("bfloat16", True))
     except PgtuneError as error:
         return [tag("p", f"There is no plan: {error}")]
     head = tag("tr", [tag("th", name, scope="col") for name in ("", "planned", "measured")])

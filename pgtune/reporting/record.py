@@ -12,7 +12,8 @@ import yaml
 
 from pgtune.overlaps import Finding
 from pgtune.recipe import Recipe
-from pgtune.run_folder import RunFolder, read_rows, undamaged
+from pgtune.run_folder import RunFolder, undamaged
+from pgtune.writing import read_rows
 
 __all__ = ["Record", "read_record"]
 

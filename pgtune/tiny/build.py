@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from transformers import PaliGemmaProcessor
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from pgtune.run_folder import write_folder
 from pgtune.tiny.architecture import IMAGE_TOKENS, RESOLUTION, new_model
 from pgtune.tiny.tokenizer import new_tokenizer
+from pgtune.writing import write_folder
 
 
 def new_processor() -> PaliGemmaProcessor:

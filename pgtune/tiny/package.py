@@ -14,12 +14,12 @@ from safetensors import safe_open
 from transformers import PaliGemmaForConditionalGeneration
 
 from pgtune.recipe import load_recipe
-from pgtune.run_folder import write_folder
 from pgtune.tiny import path
 from pgtune.tiny.architecture import HIDDEN, IMAGE_TOKENS, RESOLUTION, new_model
 from pgtune.tiny.build import new_processor
 from pgtune.tiny.quality import measure
 from pgtune.tiny.tower import BATCH as TOWER_BATCH
+from pgtune.writing import write_folder
 
 LIMIT = 12_000_000
 """bytes of all files together"""

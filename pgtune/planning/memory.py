@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import chain
 
 from pgtune.architecture import Linear, part_of
-from pgtune.planning_activations import (
+from pgtune.planning.activations import (
     Kept,
     Mode,
     decoder_layer,
@@ -19,9 +19,10 @@ from pgtune.planning_activations import (
     vision_layer,
     vision_transient,
 )
-from pgtune.planning_held import Device, Held
+from pgtune.planning.held import Device, Held
+from pgtune.recipe import Recipe
 
-__all__ = ["LOSS_CHUNK", "Device", "Memory", "Phase"]
+__all__ = ["LOSS_CHUNK", "Device", "Memory", "Phase", "recomputing"]
 
 LOSS_CHUNK = 256
 """Learnt tokens whose logits exist at once (`loss.CHUNK`)."""
@@ -128,8 +129,7 @@ class Memory(Held):
     @cached_property
     def activations(self) -> tuple[float, float]:
         """What all layers keep in a forward pass; what the largest one computes again where it is checkpointed."""
-        setting = self.recipe.train.gradient_checkpointing
-        every = int(setting)  # false: 0, true: 1
+        every = self.recompute
         kept_all = again = 0.0
         width = {
             "vision_tower": self.architecture.vision.hidden_size * (4 if self.vision_mode.base == 4 else 2),
@@ -186,14 +186,33 @@ class Memory(Held):
 
     @cached_property
     def cast_cache(self) -> float:
-        """Autocast keeps its bfloat16 copy of a trained weight until the forward pass is over, checkpointed or not."""
-        if not (self.autocast and self.recipe.train.gradient_checkpointing):
+        """Autocast's bfloat16 copies of the trained weights: kept while an answer is decoded (`Loaded.autocast`)."""
+        if not self.autocast:
             return 0.0
         whole = [one for one in self.architecture.linears if part_of(one.name) in self.full_parts]
         return 2.0 * (sum(one.weights for one in whole) + self.adapter_parameters)
 
+    def decided(self, available: float | None) -> Memory:
+        """With `train.gradient_checkpointing: auto` decided: the least with which training fits.
+
+        Args:
+            available: bytes of one device; None: not known, and nothing is computed again, as on a CPU.
+        """
+        if self.recipe.train.gradient_checkpointing != "auto":
+            return self
+        levels: tuple[bool | int, ...] = (False, 2, True)
+        tried = [replace(self, recipe=recomputing(self.recipe, level)) for level in levels]
+        if available is None or self.device == "cpu":
+            return tried[0]
+        fitting = (one for one in tried if max(phase.total for phase in one.training()) <= available)
+        return next(fitting, tried[-1])
+
     def phases(self) -> list[Phase]:
-        """Forward, backward (its begin and its end), step, decoding in evaluation."""
+        """Those of a step, and decoding in evaluation."""
+        return [*self.training(), *([self._with_holes(self.decoding)] if self.decodes else [])]
+
+    def training(self) -> list[Phase]:
+        """Forward, backward (its begin and its end), step."""
         kept, again = self.activations
         weights = self.weights + self.gathered
         held = {"weights": weights, "optimizer": self.optimizer}
@@ -203,10 +222,10 @@ class Memory(Held):
         whole = self.gradients + self.buckets
         count = len(self.layers)
         share = kept / count + again if count else again
-        phases = [
+        return [
             self._with_holes(Phase(
                 "forward", **held, gradients=before + self.buckets,
-                activations=kept + self.cast_cache, working=max(self.loss, self.transient),
+                activations=kept, working=max(self.loss, self.transient),
             )),
             self._with_holes(Phase(
                 "backward", **held, gradients=begin, activations=kept + again,
@@ -217,7 +236,6 @@ class Memory(Held):
             )),
             Phase("optimiser step", self.weights, self.optimizer, whole),
         ]  # fmt: skip
-        return [*phases, *([self._with_holes(self.decoding)] if self.decodes else [])]
 
     @property
     def decodes(self) -> bool:
@@ -239,7 +257,7 @@ class Memory(Held):
         prefill = rows * prompt * (states + inside) + rows * prompt**2 * (1 + compute)
         tower = batch * self.workload.images * vision.tokens * vision_transient(vision, self.vision_mode)
         logits = rows * text.vocab_size * (compute + 8) + self.head_copy
-        working = max(prefill, tower, logits) + self._unpacked
+        working = max(prefill, tower, logits) + self._unpacked + self.cast_cache
         held = self.weights + self.gathered
         return Phase("decoding", held, self.optimizer, self.buckets, float(cache), working)
 
@@ -250,3 +268,9 @@ class Memory(Held):
         layer = max((kept.per_token * tokens for _, tokens, kept in self.layers), default=0.0)
         holes = (0.25 if self.compiled else 0.35) * (phase.activations or phase.working) + 2.5 * layer
         return replace(phase, allocator=holes)
+
+
+def recomputing(recipe: Recipe, level: bool | int) -> Recipe:
+    """The recipe with `train.gradient_checkpointing` decided."""
+    train = recipe.train.model_copy(update={"gradient_checkpointing": level})
+    return recipe.model_copy(update={"train": train})

@@ -10,7 +10,7 @@ from typing import Literal
 from pgtune.architecture import Architecture, Linear, part_of
 from pgtune.errors import RecipeError
 from pgtune.parts import PARTS, lora_pattern
-from pgtune.planning_data import Workload
+from pgtune.planning.data import Workload
 from pgtune.recipe import Recipe
 
 __all__ = ["REAL_SIZE", "Device", "Held"]
@@ -63,6 +63,12 @@ class Held:
         if setting != "auto":
             return setting == "bf16"
         return self.bfloat16 and (self.device == "gpu" or self.base_bytes == 2)
+
+    @property
+    def recompute(self) -> int:
+        """Every so many layers are computed again in the backward pass; 0: none, as where `auto` is not decided yet."""
+        setting = self.recipe.train.gradient_checkpointing
+        return 0 if setting == "auto" else int(setting)
 
     @cached_property
     def attention(self) -> str:

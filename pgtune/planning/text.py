@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from pgtune.planning import Plan
-from pgtune.planning_memory import Phase
+from pgtune.planning.memory import Phase
 
-__all__ = ["document", "gigabytes", "render"]
+__all__ = ["document", "gigabytes", "layers_again", "render"]
 
 
 def gigabytes(count: float) -> str:
@@ -21,6 +21,11 @@ def _operations(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count / 1e9:.3g} GFLOP"
+
+
+def layers_again(every: int) -> str:
+    """Which layers are computed again, where every n-th one is."""
+    return {1: "every layer", 2: "every second layer", 3: "every third layer"}.get(every, f"every {every}th layer")
 
 
 def verdict(plan: Plan) -> str:
@@ -46,6 +51,7 @@ def render(plan: Plan) -> str:
     counts = memory.trained_parameters, memory.frozen_parameters
     how = [recipe.method, "bf16 autocast" if memory.autocast else "no autocast", f"attention {memory.attention}"]
     how += ["compiled"] if memory.compiled else []
+    how += [f"{layers_again(memory.recompute)} computed again"] if memory.recompute else []
     how += [plan.strategy] if memory.devices > 1 else []
     lines += [
         "",
@@ -103,6 +109,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "compiled": memory.compiled,
         "attention": memory.attention,
         "autocast": memory.autocast,
+        "gradient_checkpointing": memory.recipe.train.gradient_checkpointing,
         "parameters": {"trained": memory.trained_parameters, "frozen": memory.frozen_parameters},
         "data": asdict(memory.workload),
         "longest": memory.length,

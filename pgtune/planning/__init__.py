@@ -1,10 +1,11 @@
 """`pgtune plan`: what a recipe will need, before anything is loaded; what would make it fit; how much there is to do.
 
-All of it is arithmetic on the recipe and the base's sizes (`planning_memory`, `architecture`).
+All of it is arithmetic on the recipe and the base's sizes (`memory`, `architecture`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,14 +15,24 @@ from pathlib import Path
 
 from pgtune.architecture import Architecture, Linear, architecture_of, part_of
 from pgtune.errors import PgtuneError, RecipeError
-from pgtune.planning_data import Workload, workload
-from pgtune.planning_fit import levels, smaller_batches
-from pgtune.planning_memory import Device, Memory, Phase
+from pgtune.planning.data import Workload, workload
+from pgtune.planning.fit import RECOMPUTE, levels, smaller_batches
+from pgtune.planning.memory import Device, Memory, Phase
 from pgtune.recipe import Recipe, load_recipe
 from pgtune.schedule import total_steps
 from pgtune.strategies import Strategy, strategy_of
 
-__all__ = ["RESERVE", "Change", "Plan", "bytes_of", "first_gpu", "operations", "plan", "what_helps"]
+__all__ = [
+    "RESERVE",
+    "Change",
+    "Plan",
+    "bytes_of",
+    "choose_checkpointing",
+    "first_gpu",
+    "operations",
+    "plan",
+    "what_helps",
+]
 
 RESERVE = {"gpu": 1.0e9, "cpu": 0.0}
 """Kept free on a GPU: its context, libraries, and the holes in the caching allocator."""
@@ -199,7 +210,8 @@ def _planned(
         optimizer=recipe.train.optimizer,
     )
     memory = Memory(recipe, shape, found, device, devices, strategy == "fsdp", bfloat16)
-    return Plan(recipe, memory, available, strategy)
+    room = None if available is None else available - RESERVE[device]
+    return Plan(recipe, memory.decided(room), available, strategy)
 
 
 _ENOUGH = 3
@@ -209,12 +221,16 @@ _ENOUGH = 3
 def _fitting(made: Plan, bfloat16: bool) -> Iterator[Change]:
     """Ways to make it fit, the cheapest first; each dearer one allows larger batches than those before it."""
     kind, found = made.memory.device, 0
-    document = made.recipe.model_dump(mode="json")
+    decided = made.memory.recipe  # said outright: with another batch `auto` might decide otherwise
+    document = decided.model_dump(mode="json")
+    auto, again = made.recipe.train.gradient_checkpointing == "auto", decided.train.gradient_checkpointing
+    said = (f"{RECOMPUTE}={json.dumps(again)}",) if auto and again else ()
     batches_left = list(smaller_batches(made.recipe))
-    for others, devices in levels(made.recipe, made.memory.devices, made.strategy, made.memory.trained_parameters):
+    for others, devices in levels(decided, made.memory.devices, made.strategy, made.memory.trained_parameters):
+        others = others if any(one.startswith(RECOMPUTE) for one in others) else (*said, *others)
         for place, batches in enumerate(batches_left):
             overrides = (*batches, *others)
-            if not overrides and devices == made.memory.devices:
+            if overrides == said and devices == made.memory.devices:
                 continue
             try:
                 recipe = load_recipe(document, overrides)
@@ -243,6 +259,30 @@ def first_gpu() -> tuple[int, bool] | None:
     from pgtune.model import has_bfloat16
 
     return int(torch.cuda.get_device_properties(0).total_memory), has_bfloat16()
+
+
+def choose_checkpointing(recipe: Recipe, devices: int = 1) -> tuple[bool | int, str]:
+    """What `train.gradient_checkpointing` is on this machine, and what to say of it where `auto` computes again."""
+    setting = recipe.train.gradient_checkpointing
+    if setting != "auto":
+        return setting, ""
+    gpu = first_gpu()
+    if gpu is None:
+        return False, ""
+    memory, bfloat16 = gpu
+    try:
+        shape, found = architecture_of(recipe.model.base, recipe.model.revision), workload(recipe)
+    except PgtuneError:  # a base whose sizes cannot be read
+        return False, ""
+    without = _planned(recipe, shape, found, None, devices, "gpu", bfloat16)
+    made = _planned(recipe, shape, found, memory, devices, "gpu", bfloat16)
+    if not made.memory.recompute:
+        return False, ""
+    dearest = max(phase.total for phase in without.memory.training())
+    every = made.memory.recompute
+    which = "every layer" if every == 1 else f"every {every}nd layer"
+    why = f"{which} is computed again (train.gradient_checkpointing: auto): {dearest / 1e9:.1f} GB are planned without"
+    return every == 1 or every, f"{why}, of {memory / 1e9:.1f} GB"
 
 
 def what_helps(recipe: Recipe, devices: int = 1) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from pgtune.recipe import Recipe
 
-__all__ = ["levels", "smaller_batches"]
+__all__ = ["RECOMPUTE", "levels", "smaller_batches"]
+
+RECOMPUTE = "train.gradient_checkpointing"
 
 
 def levels(recipe: Recipe, devices: int, strategy: str, trained: int) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -18,9 +20,9 @@ def levels(recipe: Recipe, devices: int, strategy: str, trained: int) -> Iterato
     now = recipe.train.gradient_checkpointing
     recompute: list[tuple[str, ...]] = [()]
     if not now:
-        recompute.append(("train.gradient_checkpointing=2",))
+        recompute.append((f"{RECOMPUTE}=2",))
     if now is not True:
-        recompute.append(("train.gradient_checkpointing=true",))
+        recompute.append((f"{RECOMPUTE}=true",))
     states: list[tuple[str, ...]] = [()]
     if recipe.train.optimizer == "adamw" and trained > 10**8:
         states.append(("train.optimizer=adamw_8bit",))
