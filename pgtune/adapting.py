@@ -14,6 +14,7 @@ from typing import Any
 from pgtune.data import ALL_SPLITS, Examples, check_share, open_source
 from pgtune.errors import AdapterError, DataError, PgtuneError
 from pgtune.example import DataAdapter, Example, ImageSource, load_adapter, shown
+from pgtune.hub.credentialed import MARK, origin_of
 from pgtune.images import open_image
 from pgtune.progress import Progress
 from pgtune.reading import Made, Raw, RowReader
@@ -40,6 +41,7 @@ def adapt(
 
     Where an example has them, ``metadata``, ``part``, ``question_type`` and ``groups`` stand in its row too; a number
     stands for each group, in the order in which they appear: its own name, which may be a patient's, is not written.
+    Rows of a credentialed data set carry a mark in their metadata (`pgtune.hub.credentialed`).
 
     ``split="all"`` takes every split that the source has, one after the other, ``train+test`` those two; ``limit``
     counts over all of them. Bad rows up to ``max_bad_share`` of a split are left out. ``processes`` share the work of
@@ -86,7 +88,8 @@ def adapt(
             # Beside the result, so that the last step is a rename; above it where its folder is not there yet.
             beside = next(folder for folder in target.parents if folder.exists())
             with tempfile.TemporaryDirectory(prefix=f".{target.stem}.", dir=beside) as aside:
-                written = _write(parts, target, Path(aside), workers, max_bad_share, complete=left is None)
+                origin = origin_of(adapter)
+                written = _write(parts, target, Path(aside), workers, max_bad_share, origin, complete=left is None)
         except OSError as error:
             raise DataError(f"{shown_path(target)}: cannot be written: {error.strerror or error}") from error
     left_out = {name: part.left_out for name, part in parts.items()}
@@ -150,7 +153,14 @@ def _check_target(target: Path, adapter: DataAdapter, source: str | os.PathLike[
 
 
 def _write(
-    parts: dict[str, Examples], target: Path, aside: Path, workers: Workers, max_bad_share: float, *, complete: bool
+    parts: dict[str, Examples],
+    target: Path,
+    aside: Path,
+    workers: Workers,
+    max_bad_share: float,
+    origin: str | None,
+    *,
+    complete: bool,
 ) -> dict[str, int]:
     pictures = target.with_name(f"{target.stem}_images")
     numbers: dict[str, dict[str, int]] = {}
@@ -160,7 +170,7 @@ def _write(
         Progress(sum(map(len, parts.values())), "write") as progress,
     ):
         for name, part in parts.items():
-            writer = RowWriter(str(target.parent), pictures.name, str(aside))
+            writer = RowWriter(str(target.parent), pictures.name, str(aside), origin)
             items = ((index, part[index]) for index in range(len(part)))
             for (index, _), row in workers.apply(writer, items):
                 progress.advance()
@@ -194,6 +204,8 @@ class RowWriter:
     folder: str
     pictures: str
     aside: str
+    origin: str | None
+    """The credentialed data adapter that the rows come from."""
 
     def __call__(self, item: tuple[int, Example]) -> dict[str, Any] | DataError:
         """The row, or what is wrong with a picture. Raises OSError where it cannot be saved."""
@@ -208,8 +220,9 @@ class RowWriter:
             "suffix": example.suffix,
             "references": list(example.references),
         }
-        if example.metadata:
-            row["metadata"] = dict(example.metadata)
+        metadata = dict(example.metadata) | ({MARK: self.origin} if self.origin else {})
+        if metadata:
+            row["metadata"] = metadata
         if example.part:
             row["part"] = example.part
         if example.question_type:

@@ -245,7 +245,7 @@ def _read(path: Path, base: str) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"model.base: {base}: {path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"model.base: {base}: {path} is not JSON ({error})") from error
     return _checked(found, base)
 
@@ -263,22 +263,35 @@ def from_config(config: dict[str, Any], base: str = "config.json") -> Architectu
     Raises:
         ModelError: not Gemma or Gemma 2 inside, or a size that is no positive whole number.
     """
-    inner = config.get("text_config") or {}
+    inner = _section(config, "text_config", base)
     generation = inner.get("model_type", "gemma")
     if generation not in ("gemma", "gemma2"):
         raise ModelError(f"model.base: {base} holds {generation!r}; pgtune trains PaliGemma (Gemma) and 2 (Gemma 2)")
     default = replace(_SECOND, vocab_size=256000) if generation == "gemma2" else Text()
     text = replace(default, **{**_taken(inner, Text, base), "generation": generation})
-    vision = Vision(**_taken(config.get("vision_config") or {}, Vision, base))
+    vision = Vision(**_taken(_section(config, "vision_config", base), Vision, base))
+    if vision.image_size % vision.patch_size:
+        raise ModelError(
+            f"model.base: {base}: config.json has patches of {vision.patch_size} pixels, which do not divide "
+            f"{vision.image_size}"
+        )
     dtype = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype") or inner.get("torch_dtype")
     # float16 weights are trained in bfloat16 (`model.choose_dtype`).
     return Architecture(vision, text, "bfloat16" if dtype in ("bfloat16", "float16") else "float32")
 
 
+def _section(config: dict[str, Any], name: str, base: str) -> dict[str, Any]:
+    found = config.get(name) or {}
+    if not isinstance(found, dict):
+        raise ModelError(f"model.base: {base}: config.json has {name} = {str(found)[:40]!r}; expected a section")
+    return found
+
+
 def _taken(section: dict[str, Any], kind: type[Vision] | type[Text], base: str) -> dict[str, Any]:
     found = {field.name: section[field.name] for field in fields(kind) if field.name in section}
     for name, value in found.items():
-        whole = isinstance(value, int) and value > 0
-        if not whole and name not in ("attn_logit_softcapping", "generation"):
+        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        capped = name == "attn_logit_softcapping" and (value is None or (isinstance(value, int | float) and value > 0))
+        if not whole and not capped and name != "generation":
             raise ModelError(f"model.base: {base}: config.json has {name} = {value!r}; expected a whole number above 0")
     return found

@@ -26,6 +26,7 @@ from pgtune.sharding import place, whole
 from pgtune.writing import write_folder, write_json
 
 WEIGHTS, OPTIMIZER, STATE = "trained.safetensors", "optimizer.safetensors", "state.json"
+BEST = "best"
 ADAMW = ("step", "exp_avg", "exp_avg_sq")
 LIMIT = 2 << 30
 """Bytes of a file; where there is more to write, several are written, as trained-00001.safetensors."""
@@ -57,6 +58,7 @@ def save(
     step: int,
     trained: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer | None,
+    run: str = "",
     *,
     main: bool = True,
     **more: Any,
@@ -64,6 +66,7 @@ def save(
     """Write `folder` with the trained weights, Adam's moments (where given) and the number of steps done.
 
     Args:
+        run: the run's identity: a checkpoint of another is not gone on with.
         main: whether this process is the one that writes. All have to call this: shares are gathered.
     """
     groups: dict[str, dict[str, Tensor]] = {WEIGHTS: dict(trained)}
@@ -77,7 +80,7 @@ def save(
     def fill(aside: Path) -> None:
         for name, tensors in groups.items():
             _write(aside / name, tensors)
-        write_json(aside / STATE, {"step": step, **more})
+        write_json(aside / STATE, {"step": step, "run": run, **more})
 
     if main:
         write_folder(folder, fill)
@@ -107,15 +110,52 @@ def prune(checkpoints: Path, keep: int) -> None:
         shutil.rmtree(entry)
 
 
-def load(folder: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
-    """Read a checkpoint into the parameters and the optimiser; the state that was stored beside them.
+def check(folder: Path, run: str) -> int:
+    """That a checkpoint is there, whole, and of this run; its step. Its weights are not read.
 
     Raises:
-        RunError: it is damaged, or belongs to other parameters.
+        RunError: it is not.
     """
     try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        state["step"] = int(state["step"])
+        state = _state(folder, run)
+        _read(folder, WEIGHTS)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise _unreadable(folder, error) from error
+    return int(state["step"])
+
+
+def _state(folder: Path, run: str) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    state["step"] = int(state["step"])
+    named = re.fullmatch(r"step-(\d+)", folder.name)
+    if state["run"] != run or (named and int(named[1]) != state["step"]):
+        raise RunError(f"{folder}: this is a checkpoint of another run, or of another step; {_remedy(folder)}")
+    return state
+
+
+def _unreadable(folder: Path, error: Exception) -> RunError:
+    return RunError(f"{folder}: the checkpoint cannot be read ({error}); {_remedy(folder)}")
+
+
+def _remedy(folder: Path) -> str:
+    if folder.name == BEST:  # nothing else has the weights that were best
+        return "without it the run would end with another step than its best; put it back, or start anew (--overwrite)"
+    return "remove it to go on from the one before"
+
+
+def load(
+    folder: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer | None, run: str = ""
+) -> dict[str, Any]:
+    """Read a checkpoint into the parameters and the optimiser; the state that was stored beside them.
+
+    Args:
+        run: the run's identity, as it was saved with.
+
+    Raises:
+        RunError: it is damaged, or belongs to other parameters, or to another run.
+    """
+    try:
+        state = _state(folder, run)
         weights = _read(folder, WEIGHTS)
         moments = _read(folder, OPTIMIZER) if optimizer is not None else {}
         if weights.keys() != trained.keys():
@@ -123,7 +163,7 @@ def load(folder: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.
             raise RunError(f"{folder}: the checkpoint holds other parameters than this recipe trains, such as {odd}")
         with torch.no_grad():
             for name, parameter in trained.items():
-                parameter.copy_(place(weights[name](), parameter))
+                parameter.copy_(place(_same_shape(name, weights[name](), parameter), parameter))
         if optimizer is not None:
             own: dict[str, list[str]] = {}
             for entry in moments:
@@ -131,11 +171,17 @@ def load(folder: Path, trained: dict[str, nn.Parameter], optimizer: torch.optim.
             for name, parameter in trained.items():
                 keys = ADAMW if isinstance(optimizer, torch.optim.AdamW) else own.get(name, [])
                 optimizer.state[parameter] = {key: _moment(key, moments[f"{name}/{key}"](), parameter) for key in keys}
+                for key in ("exp_avg", "exp_avg_sq") if keys is ADAMW else ():
+                    _same_shape(f"{name}/{key}", optimizer.state[parameter][key], parameter)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(
-            f"{folder}: the checkpoint cannot be read ({error}); remove it to go on from the one before"
-        ) from error
+        raise _unreadable(folder, error) from error
     return state
+
+
+def _same_shape(name: str, stored: Tensor, parameter: nn.Parameter) -> Tensor:
+    if stored.shape != parameter.shape:
+        raise ValueError(f"{name} is {list(stored.shape)}, and {list(parameter.shape)} is trained")
+    return stored
 
 
 def _moment(key: str, stored: Tensor, parameter: nn.Parameter) -> Tensor | int:

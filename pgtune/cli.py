@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pgtune import __version__, commands
 from pgtune.commands import Report
 from pgtune.errors import MACHINE_REFUSALS, PgtuneError
+from pgtune.launcher import ERROR_FILE, end_with_launcher
 from pgtune.names import METRIC_HELP, unknown_name
-from pgtune.progress import ERROR_FILE, first_process
+from pgtune.progress import first_process
 
 __all__ = ["entry_point", "main"]
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Wrong options leave through argparse's own SystemExit with code 2. An exception that is no PgtuneError, nor one of
     MACHINE_REFUSALS, is a bug of ours: it is not caught.
     """
+    end_with_launcher()
     _usable_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     parser, verbs = _parsers()
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return launch(arguments.ranks, _without(words, "--processes"), debug=arguments.debug)
         with _quiet(arguments.debug):
             report: Report = arguments.run(arguments)
-        if first_process():
+        if first_process() or not hasattr(arguments, "ranks"):  # only some verbs are shared by processes
             _print(report, as_json=arguments.json)
     except PgtuneError as error:
         if arguments.debug:
@@ -278,7 +280,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     added.add_argument("--overwrite", action="store_true", help="replace a run that is in output_dir")
     processes(added)
     run = "a run folder, or the id of a pushed run on the Hub: org/name, org/name@revision"
-    allow_code = "let a run from the Hub import the module:attribute that its recipe names as data adapter"
+    allow_code = "let a pushed or merged run import the module:attribute that its recipe names as data adapter"
     added = verb("evaluate", commands.evaluate, "score a finished run", "pgtune evaluate runs/mine --split validation")
     added.add_argument("folder", metavar="RUN", help=run)
     added.add_argument("--allow-code", action="store_true", help=allow_code)

@@ -115,7 +115,7 @@ def validate(arguments: Namespace) -> Report:
     return Report(
         document,
         f"{arguments.recipe}: valid. {recipe.method} ({what}) on {recipe.model.base}, learning rate "
-        f"{recipe.resolved_learning_rate:g}, data adapter {recipe.data.adapter}, into {recipe.output_dir}",
+        f"{recipe.rates_in_words}, data adapter {recipe.data.adapter}, into {recipe.output_dir}",
     )
 
 
@@ -220,12 +220,14 @@ def plan(arguments: Namespace) -> Report:
     if memory is None and arguments.device == "gpu" and (gpu := first_gpu()) is not None:
         memory, bfloat16 = gpu
     made = run(recipe, memory, arguments.devices, device=arguments.device, bfloat16=bfloat16)
-    return Report(document(made), "" if arguments.json else render(made))
+    return Report(document(made), "" if arguments.json else render(made, arguments.overrides))
 
 
 def train(arguments: Namespace) -> Report:
     """Train by a recipe."""
     recipe, found = _checked(arguments)
+    if arguments.resume:
+        _check_not_moved(arguments.recipe, recipe)
     warn(found)
     from pgtune.ranks import leave
     from pgtune.training import train as run
@@ -233,6 +235,20 @@ def train(arguments: Namespace) -> Report:
     metrics = run(recipe, resume=arguments.resume, overwrite=arguments.overwrite)
     leave()
     return Report(metrics, _scores(metrics, recipe.output_dir))
+
+
+def _check_not_moved(given: str, recipe: Recipe) -> None:
+    """A recipe out of a run folder that has been moved would train anew where the folder was."""
+    from pgtune.errors import RunError
+    from pgtune.run_folder import RunFolder
+
+    folder = RunFolder(Path(given).parent)
+    its_own = folder.recipe_file.is_file() and Path(given).exists() and Path(given).samefile(folder.recipe_file)
+    if its_own and folder.state != "foreign" and folder.path.resolve() != Path(recipe.output_dir).resolve():
+        raise RunError(
+            f"{given}: belongs to the run in {folder.path}, and its output_dir is {recipe.output_dir}; to go on with "
+            f"that run add output_dir={folder.path}"
+        )
 
 
 def _scores(metrics: dict[str, Any], folder: str) -> str:
@@ -388,6 +404,12 @@ def score(arguments: Namespace) -> Report:
     return Report(result, f"{table(rows(result['scores']), HEADS)}\n{level}")
 
 
+def _mark(test: dict[str, Any]) -> str:
+    if not test["passed"]:
+        return "FAILED"
+    return "-" if str(test["detail"]).endswith("not tested") else "ok"
+
+
 def doctor(arguments: Namespace) -> Report:
     """Print versions and devices and run the self-tests."""
     from pgtune.doctor import doctor as run
@@ -398,7 +420,7 @@ def doctor(arguments: Namespace) -> Report:
     for device in result["devices"]:
         lines.append(", ".join(str(value) if key == "name" else f"{key} {value}" for key, value in device.items()))
     marks = [
-        ["ok" if test["passed"] else "FAILED", str(test["generation"]), test["name"], str(test["detail"])]
+        [_mark(test), str(test["generation"]), test["name"], str(test["detail"])]
         for test in result["self_tests"]
     ]
     failed = sum(not test["passed"] for test in result["self_tests"])

@@ -229,7 +229,7 @@ def evaluate(
         source: file or folder to score on instead of the recipe's.
         limit: score only the first so many examples.
         batch_size: examples decoded at once.
-        allow_code: let a run from the Hub import the `module:attribute` that its recipe names as data adapter.
+        allow_code: let a pushed or merged run import the `module:attribute` that its recipe names as data adapter.
 
     Returns:
         metrics, confidence_intervals, trivial, trivial_answer, n, split, source, folder, warnings (what of the split

@@ -18,6 +18,7 @@ from pgtune.example import Example
 from pgtune.loading import start_from
 from pgtune.methods import prepare
 from pgtune.model import Loaded, choose_mixed_precision, load_base
+from pgtune.optimizers import check_installed
 from pgtune.overlaps import Finding, group_overlaps
 from pgtune.planning import choose_checkpointing
 from pgtune.probes import check_first_batch
@@ -158,6 +159,7 @@ def _opened(
         optimizer=recipe.train.optimizer,
     )
     tracking.check(recipe)
+    check_installed(recipe.train.optimizer)
     splits = open_splits(recipe)
     overlaps = group_overlaps(splits)
     train_set, validation, test = splits["train"], splits.get("validation"), splits.get("test")
@@ -216,7 +218,7 @@ def _opened(
             + (f" ({len(train_set) - len(kept)} too long, left out)" if len(kept) < len(train_set) else "")
             + (f", {len(validation)} to validate" if validation else "")
             + (f", {len(test)} to test" if test else "")
-            + f"; {steps} steps of {effective}, learning rate {recipe.resolved_learning_rate:g}"
+            + f"; {steps} steps of {effective}, learning rate {recipe.rates_in_words}"
         )
         if accelerator.num_processes > 1:
             say(f"processes  {accelerator.num_processes} on {accelerator.device.type}, {strategy}")

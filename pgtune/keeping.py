@@ -39,7 +39,7 @@ class Keeper:
         if main:
             folder.sync_logs()
         target = checkpoint.step_folder(folder.checkpoints, step)
-        checkpoint.save(target, step, self.trained, self.optimizer, main=main)
+        checkpoint.save(target, step, self.trained, self.optimizer, folder.identity(), main=main)
         if main:
             checkpoint.prune(folder.checkpoints, self.job.recipe.train.keep_checkpoints)
         self.job.accelerator.wait_for_everyone()  # or one that leaves would have the others ended while they write

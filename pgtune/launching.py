@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, start_processes
 
 from pgtune.errors import RecipeError
-from pgtune.progress import ERROR_FILE
+from pgtune.launcher import ERROR_FILE, LAUNCHER
 from pgtune.ranks import launched
 
 __all__ = ["End", "first_cause", "launch"]
@@ -30,6 +30,8 @@ __all__ = ["End", "first_cause", "launch"]
 GRACE_SECONDS = 10.0
 """How long the others may take to notice that one has ended: they write down why they end, or end a checkpoint."""
 KILL_SECONDS = 10
+MOST_ON_CPU = 8
+"""Processes that may share the cores, where there are fewer of them."""
 SIGNALS = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT} | (
     {signal.SIGHUP: signal.SIGTERM} if hasattr(signal, "SIGHUP") else {}
 )
@@ -55,7 +57,7 @@ def launch(processes: int, words: Sequence[str], *, debug: bool = False) -> int:
         debug: let all of them speak.
 
     Raises:
-        RecipeError: they would not have a GPU each, or this is one of several already.
+        RecipeError: they would not have a GPU each, or are far more than the cores; or this is one of several already.
     """
     if launched() > 1:
         raise RecipeError("--processes: several processes were started already, by torchrun, accelerate launch or MPI")
@@ -64,6 +66,12 @@ def launch(processes: int, words: Sequence[str], *, debug: bool = False) -> int:
         raise RecipeError(
             f"--processes {processes}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}, and each process needs "
             "one of its own"
+        )
+    cores = os.cpu_count() or 1
+    if not gpus and processes > max(MOST_ON_CPU, cores):
+        raise RecipeError(
+            f"--processes {processes}: this machine has no GPU and {cores} cores; each process holds a model of its "
+            "own, so that so many would only wait for each other and for memory"
         )
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     # On a free port, and it stays this process's: torch does not export the name for type checkers.
@@ -76,9 +84,10 @@ def launch(processes: int, words: Sequence[str], *, debug: bool = False) -> int:
         arguments = dict.fromkeys(range(processes), ("-P", "-m", "pgtune", *words))
         records = {rank: Path(folder, f"{rank}.json") for rank in range(processes)}
         environments = {rank: _environment(rank, processes, store.port, records[rank]) for rank in range(processes)}
-        context: Any = start_processes("pgtune", sys.executable, arguments, environments, logs)
-        children = [context.subprocess_handlers[rank].proc for rank in range(processes)]
-        with _passed_on(children) as received:
+        with _handlers_kept() as before:
+            context: Any = start_processes("pgtune", sys.executable, arguments, environments, logs)
+            children = [context.subprocess_handlers[rank].proc for rank in range(processes)]
+            received = _pass_on(children, before)
             ends = _wait(children, records, context)
         for handler in context.subprocess_handlers.values():  # torch leaves their files open
             for file in filter(None, (handler._stdout, handler._stderr)):
@@ -108,12 +117,32 @@ def _environment(rank: int, count: int, port: int, record: Path) -> dict[str, st
         "TORCHELASTIC_RESTART_COUNT": "0",
         "OMP_NUM_THREADS": threads,
         ERROR_FILE: str(record),
+        LAUNCHER: str(os.getpid()),
     }
 
 
 @contextmanager
-def _passed_on(children: Sequence[Any]) -> Iterator[set[int]]:
-    """Signals go to the processes, which have a session of their own, and end this one only through them."""
+def _handlers_kept() -> Iterator[dict[signal.Signals, Any]]:
+    """Around starting processes, for which torch sets handlers of its own and leaves them: those before it."""
+    quits = [signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else []
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, *quits)}
+    try:
+        yield before
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _pass_on(children: Sequence[Any], before: Mapping[signal.Signals, Any]) -> set[int]:
+    """From now on signals go to the processes, which have a session of their own, and end this one only through them.
+
+    Args:
+        before: the handlers that stood; what was ignored stays ignored, as under nohup.
+
+    Returns:
+        Those that have come; it grows.
+    """
     received: set[int] = set()
 
     def pass_on(number: int, frame: Any) -> None:
@@ -121,12 +150,10 @@ def _passed_on(children: Sequence[Any]) -> Iterator[set[int]]:
         for child in children:
             child.send_signal(SIGNALS[signal.Signals(number)])
 
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in SIGNALS:
+        ignored = before[number] in (signal.SIG_IGN, None)
+        signal.signal(number, signal.SIG_IGN if ignored else pass_on)
+    return received
 
 
 def _wait(children: Sequence[Any], records: dict[int, Path], context: Any) -> list[End]:

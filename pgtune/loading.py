@@ -13,15 +13,17 @@ from pgtune.collate import Collator
 from pgtune.errors import ModelError, RecipeError
 from pgtune.example import Example, ImageSource
 from pgtune.generation import Answer, Prompt, generate
-from pgtune.hub.fetching import PushedRun, check_pushed, run_from_hub
+from pgtune.hub.fetching import locate_run
 from pgtune.methods import load_trained, put_weights
 from pgtune.model import Loaded, choose_mixed_precision, explained, load_base, load_config
-from pgtune.names import HUB_ID
-from pgtune.processor import load_processor
+from pgtune.processor import check_tokenizer, load_processor
 from pgtune.quantization import stored_quantization
 from pgtune.recipe import Recipe
+from pgtune.run_files import read_mapping
 from pgtune.run_folder import RunFolder
 from pgtune.settings import ModelSettings
+
+__all__ = ["FineTuned", "base_of", "device_for_use", "load", "load_run", "locate_run", "start_from"]
 
 
 def device_for_use() -> torch.device:
@@ -54,6 +56,8 @@ def load_run(
         ModelError, HubError: files missing or damaged, or the base cannot be reached.
     """
     full = folder.whole
+    if not full:
+        _check_as_trained(folder, recipe)
     settings = settings or base_of(folder, recipe)
     device = device or device_for_use()
     if settings.attention == "flex_attention" and device.type == "cpu":  # trained on a GPU; all backends give the same
@@ -65,9 +69,39 @@ def load_run(
         raise ModelError(f"{folder.processor} is missing: tokenizer and image processor of the run")
     with explained(str(folder.processor)):
         loaded.processor = load_processor(str(folder.processor))
+        # Its pictures are of the model's size, however large a size the file names.
+        check_tokenizer(str(folder.processor), loaded.processor, loaded.paligemma.config)
     loaded.trained_parts = () if folder.portable and full else tuple(recipe.model.trainable or ())
     loaded.mixed_precision = choose_mixed_precision(recipe.train.mixed_precision, loaded)
     return loaded
+
+
+def _check_as_trained(folder: RunFolder, recipe: Recipe) -> None:
+    """That the adapter computes what the recipe says: what lies in its configuration changes it as its weights do.
+
+    Raises:
+        ModelError: it computes something else.
+    """
+    file, lora = folder.adapter / "adapter_config.json", recipe.lora
+    if lora is None:
+        raise ModelError(f"{file}: is an adapter, and the run's recipe has no lora")
+    found = read_mapping(file)
+    wanted: dict[str, tuple[Any, str]] = {
+        "peft_type": ("LORA", "which is all that pgtune trains"),
+        "r": (lora.rank, "lora.rank in the run's recipe"),
+        "lora_alpha": (lora.alpha, "lora.alpha in the run's recipe"),
+        "use_rslora": (lora.use_rslora, "lora.use_rslora in the run's recipe"),
+        "use_dora": (lora.use_dora, "lora.use_dora in the run's recipe"),
+        # None of these is ever set by pgtune. The first changes the base, the others single layers.
+        "init_lora_weights": (True, "as pgtune writes it"),
+        "rank_pattern": ({}, "as pgtune writes it"),
+        "alpha_pattern": ({}, "as pgtune writes it"),
+        "fan_in_fan_out": (False, "as pgtune writes it"),
+    }
+    for key, (value, why) in wanted.items():
+        if key not in found or found[key] != value or isinstance(found[key], bool) != isinstance(value, bool):
+            given = repr(found[key])[:200] if key in found else "missing"
+            raise ModelError(f"{file}: {key} is {given}; expected {value!r}, {why}")
 
 
 @dataclass(repr=False)
@@ -102,24 +136,6 @@ class FineTuned:
         return found[1]
 
 
-def locate_run(run: Path | str) -> RunFolder:
-    """A run by its folder, or by its id on the Hub: ``org/name``, or ``org/name@revision``.
-
-    A folder goes before an id. A downloaded repo is a run from elsewhere, as is one from the Hub.
-
-    Raises:
-        HubError, RunError: there is neither, or what is there is not safe to read.
-    """
-    name, at, revision = (run if isinstance(run, str) else run.as_posix()).partition("@")
-    if not Path(run).exists() and HUB_ID.fullmatch(name) and (revision or not at):
-        return PushedRun(run_from_hub(name, revision or None), str(run))
-    folder = RunFolder(run)
-    if folder.portable and folder.status_file.is_file() and "kind" in folder.status():
-        check_pushed(folder.path, str(run))
-        return PushedRun(folder.path, Path(run).name)
-    return folder
-
-
 def start_from(loaded: Loaded, recipe: Recipe) -> None:
     """Put the weights of `model.adapter` into a freshly prepared model.
 
@@ -137,6 +153,7 @@ def start_from(loaded: Loaded, recipe: Recipe) -> None:
     if different:
         what = ", ".join(different)
         raise RecipeError(f"model.adapter: {recipe.model.adapter} was trained with other settings: {what}")
+    _check_as_trained(folder, theirs)
     put_weights(loaded, folder.adapter)
 
 

@@ -50,7 +50,7 @@ def run_steps(
         multiprocessing_context="spawn" if recipe.num_workers else None,
     )
     if done and _look_due(job, done) and not _looked(job, done):  # stopped before or in it
-        _validate(job, trained, tracker, done)
+        _keep_look(job, trained, tracker, _look(job, done))
         if _plateaued(job):
             return done
     job.loaded.model.train()
@@ -89,10 +89,12 @@ def run_steps(
                 keeper.check(step + 1)
                 ends = nullcontext() if ranks > 1 else stop.at_once()
                 with keeper.on_end_by(step + 1, *reading), ends, uncompiled():
-                    _validate(job, trained, tracker, step + 1)
+                    found = _look(job, step + 1)
+                _keep_look(job, trained, tracker, found)
             if look and _plateaued(job):
                 keeper.save(step + 1)
-                say(f"stopped early after step {step + 1}: {recipe.patience} looks at validation without a better one")
+                looks = f"{recipe.patience} look{'s' if recipe.patience != 1 else ''}"
+                say(f"stopped early after step {step + 1}: {looks} at validation without a better one")
                 return step + 1
     return job.steps
 
@@ -109,6 +111,7 @@ def _compiled(job: Job) -> Iterator[None]:
         if isinstance(first, DataError):
             raise first
     first = first.to(job.accelerator.device)
+    say("compile    the layers of the language model: takes seconds to minutes, and goes on by itself")
     with compiled(job.loaded, job.root, first, deterministic=recipe.deterministic) as said:
         say(said)
         yield
@@ -181,11 +184,16 @@ def _step(
             f"step {step + 1}: the loss is {value} and the gradient norm {norm}; the weights were left as they were "
             f"before it, and {keeper.rescue(step)}. Its rows: {_named(job, step, torch.cat(seen))}. What helps: a look "
             f"at these pictures, then {stop.command}; or a new run with a smaller train.learning_rate "
-            f"(now {job.recipe.resolved_learning_rate:g}) or model.dtype=float32"
+            f"(now {job.recipe.resolved_learning_rate:g})" + _in_float32(job)
         ))  # fmt: skip
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return value, norm, rate, leave
+
+
+def _in_float32(job: Job) -> str:
+    already = job.loaded.dtype is torch.float32 and not job.loaded.mixed_precision
+    return "" if already else " or in float32 (model.dtype)"
 
 
 def _named(job: Job, step: int, losses: torch.Tensor) -> str:
@@ -197,7 +205,8 @@ def _named(job: Job, step: int, losses: torch.Tensor) -> str:
     return ", ".join(rows) + (f" (not finite in {', '.join(broken)})" if broken else "")
 
 
-def _validate(job: Job, trained: dict[str, Any], tracker: tracking.Tracker, step: int) -> None:
+def _look(job: Job, step: int) -> dict[str, Any]:
+    """Loss and scores on the validation split."""
     recipe, accelerator = job.recipe, job.accelerator
     assert job.validation is not None, "eval_steps without data.validation is refused by the schema"
     scores = evaluate_split(job, job.validation, "validate")  # first: it names the row of a bad picture
@@ -214,16 +223,30 @@ def _validate(job: Job, trained: dict[str, Any], tracker: tracking.Tracker, step
         )
     let_go(job.root)
     job.loaded.model.train()
-    row = {"step": step, "loss": loss, **scores.values}
-    metric = recipe.train.best_metric
+    return {"step": step, "loss": loss, **scores.values}
+
+
+def _keep_look(job: Job, trained: dict[str, Any], tracker: tracking.Tracker, row: dict[str, Any]) -> None:
+    """Write it down, and where it is the best one the weights too.
+
+    Raises:
+        TrainingError: the loss is not finite, and neither would be what is learnt from here.
+    """
+    step, metric, folder = row["step"], job.recipe.train.best_metric, job.folder
+    if not math.isfinite(row["loss"]):
+        raise everywhere(TrainingError(
+            f"step {step}: the loss on data.validation is {row['loss']}: nothing more is learnt from here. What helps: "
+            f"a new run with a smaller train.learning_rate (now {job.recipe.resolved_learning_rate:g})"
+        ))  # fmt: skip
     if metric is not None and from_first(_since_best(metric, [*_looks(job), row])) == 0:
         # Before the row: a run that is killed in between looks again.
-        checkpoint.save(job.folder.checkpoints / "best", step, trained, None, main=job.main, validation=row)
+        best = folder.checkpoints / checkpoint.BEST
+        checkpoint.save(best, step, trained, None, folder.identity(), main=job.main, validation=row)
     if job.main:
-        append_row(job.folder.validation_log, row)
+        append_row(folder.validation_log, row)
     tracker.log(step, {f"validation/{name}": value for name, value in row.items() if name != "step"})
     say(f"validation after step {step}: {', '.join(f'{k} {v:.4g}' for k, v in row.items() if k != 'step')}")
-    accelerator.wait_for_everyone()  # the others read the log that the first one writes
+    job.accelerator.wait_for_everyone()  # the others read the log that the first one writes
 
 
 def _since_best(metric: str, looks: list[dict[str, Any]]) -> int:

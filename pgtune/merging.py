@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pgtune.errors import ModelError, RecipeError, RunError, TrainingError
+from pgtune.errors import ModelError, RecipeError, RunError
+from pgtune.hub.foreign import PushedRun
 from pgtune.loading import base_of, load_run, locate_run
 from pgtune.merge_checks import check_merged, check_moves, check_reloaded, largest, logits, probe_inputs
+from pgtune.merge_places import Need, check_only_written, check_out, check_room
 from pgtune.model import DTYPES, Loaded, choose_dtype, enough_memory, explained, load_config
 from pgtune.processor import save_processor
 from pgtune.progress import Progress, say
@@ -28,18 +29,11 @@ from pgtune.quiet import quiet_libraries
 from pgtune.recipe import Recipe
 from pgtune.run_folder import OWN, RunFolder
 from pgtune.settings import ModelSettings
-from pgtune.sources import source_path
 from pgtune.writing import write_folder, write_json
 
 CPU = torch.device("cpu")
 SHARD = "2GB"
 """Largest file of weights; while one is written, it is in memory a second time."""
-@dataclass(frozen=True)
-class Need:
-    """What a merge takes, in bytes."""
-
-    memory: int
-    disk: int
 
 
 def merge(
@@ -63,21 +57,22 @@ def merge(
         out, run, base, dtype, quantization, bytes (of the folder), and how logits on a probe input differ:
         `logits` (the largest), `moved` (base and base with adapter; None without an adapter), `merged` (base with
         adapter and merged), `quantized` (merged and quantised; None), `reloaded` (in memory and read back). `lost`:
-        which share of the weights' change rounding took away (None without an adapter).
+        which share of the weights' change rounding took away (None without an adapter). `data_elsewhere`: whether it
+        is a pushed run, whose data is not here.
 
     Raises:
         RunError, RecipeError: not a run, not trained, or `out` cannot be written.
         ModelError, HubError: files missing or damaged, or an adapter that does nothing.
         TrainingError: not enough room, or what was written does not compute the same.
     """
-    folder, target = locate_run(run), Path(out)
+    folder, target = locate_run(run), Path(os.path.realpath(out))  # of a link, what it leads to is replaced
     recipe = folder.recipe()
     folder.check_trained()
     settings = base_of(folder, recipe)
     for name, value, known in (("dtype", dtype, [*DTYPES]), ("quantize", quantize, ["int8", "nf4"])):
         if value is not None and value not in known:
             raise RecipeError(f"merge: {name}: expected {' or '.join(known)}, not {value!r}")
-    check_out(target, folder, recipe, overwrite=overwrite)
+    check_out(Path(out), folder, recipe, overwrite=overwrite)
     if folder.whole and settings.quantization != "none":
         raise RunError(f"{run}: is stored quantised, and nothing is made of rounded weights; name the run it is from")
     config = load_config(settings.base, settings.revision)
@@ -89,7 +84,7 @@ def merge(
     if quantize:
         quantization_config(quantize, written)  # bitsandbytes is there
     need = _need(config, loaded_in, written, quantize)
-    _check_room(target, need)
+    check_room(target, need)
     what = f"{settings.base} copied" if folder.whole else f"{settings.base} with {folder.adapter}"
     name = str(written).removeprefix("torch.")
     say(
@@ -107,32 +102,12 @@ def merge(
         facts |= {"dtype": name, "quantization": quantize or "none"}
         _write_own(aside, folder, {**facts, **found})
         found.update(facts)
+        check_only_written(Path(out))  # again: it took a while
 
     write_folder(target, fill)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    return {"out": str(target), **found, "run": str(run), "bytes": size}
-
-
-def check_out(out: Path, run: RunFolder, recipe: Recipe, *, overwrite: bool) -> None:
-    """That a merged model may be written to `out`.
-
-    Raises:
-        RunError: something is there, or it lies in the run, its base or its data, or they in it.
-    """
-    if os.path.lexists(out) and not out.is_dir():
-        raise RunError(f"merge: {out} is a file; expected a folder, or nothing yet")
-    place = out.resolve()
-    sources = {f"data.{key}": getattr(recipe.data, key) for key in ("train", "validation", "test")}
-    inputs = {key: source_path(source.source) for key, source in sources.items() if source is not None}
-    for what, path in {"the run": run.path, "model.base": Path(recipe.model.base), **inputs}.items():
-        given = path.resolve()
-        if path.exists() and (place.is_relative_to(given) or given.is_relative_to(place)):
-            raise RunError(f"merge: {out} and {what} ({path}) lie one in the other; name another folder")
-    if out.is_dir() and any(out.iterdir()):
-        if not (RunFolder(out).portable and RunFolder(out).whole):
-            raise RunError(f"merge: {out} exists and is no merged model; name another folder, or empty it")
-        if not overwrite:
-            raise RunError(f"merge: {out} holds a merged model; add --overwrite to replace it, or name another folder")
+    elsewhere = isinstance(folder, PushedRun)
+    return {"out": str(out), **found, "run": str(run), "bytes": size, "data_elsewhere": elsewhere}
 
 
 def _need(config: Any, loaded_in: torch.dtype, written: torch.dtype, quantize: str | None) -> Need:
@@ -146,16 +121,6 @@ def _need(config: Any, loaded_in: torch.dtype, written: torch.dtype, quantize: s
     linear = sum(p.numel() for name, p in model.named_parameters() if "language_model.layers" in name)
     quantized = (count - linear) * written.itemsize + linear * bits // 8 if quantize else 0
     return Need(count * max(loaded_in.itemsize, written.itemsize), count * written.itemsize + quantized)
-
-
-def _check_room(out: Path, need: Need) -> None:
-    there = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
-    free = shutil.disk_usage(there).free
-    if free < need.disk:
-        raise TrainingError(
-            f"merge: {out}: about {need.disk / 1e9:.1f} GB will be written and {free / 1e9:.1f} GB are free there; "
-            "make room, or name a folder on another disk"
-        )
 
 
 def _fill(
@@ -289,6 +254,8 @@ def _write_own(aside: Path, run: RunFolder, facts: dict[str, Any]) -> None:
     for file in (run.recipe_file, run.splits_file, run.overlaps_file, run.metrics):
         if file.is_file():
             shutil.copyfile(file, own / file.name)
+    names = [entry.relative_to(aside).as_posix() for entry in aside.rglob("*") if entry.is_file()]
+    facts["files"] = sorted([*names, f"{OWN}/status.json"])
     write_json(own / "status.json", {**run.status(), "merged": facts})
 
 
@@ -306,4 +273,5 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"{result['quantization']:<10} differs by {result['quantized']:.2g} from that")
     lines.append(f"read back  differs by {result['reloaded']:.2g}")
     lines.append(f"written to {result['out']}, {result['bytes'] / 1e9:.2f} GB")
-    return "\n".join([*lines, f"score it:  pgtune evaluate {result['out']}"])
+    source = " --source FILE" if result["data_elsewhere"] else ""
+    return "\n".join([*lines, f"score it:  pgtune evaluate {result['out']}{source}"])

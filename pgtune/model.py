@@ -62,11 +62,12 @@ class Loaded:
         """The precision of every forward pass, in training, evaluation and prediction alike.
 
         What autocast casts is kept for the next use of the weight, as each token that is decoded is one. A step that
-        computes activations again would keep all of it beside them, and uses each weight once.
+        computes activations again would keep all of it beside them, and uses each weight once; of sharded weights,
+        which are gathered for each use, it would keep whole copies on each process.
         """
         if not self.mixed_precision:
             return nullcontext()
-        once = self.recomputes and torch.is_grad_enabled()
+        once = self.root is not None or (self.recomputes and torch.is_grad_enabled())
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not once)
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -49,6 +49,23 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
+def check_installed(optimizer: str) -> None:
+    """That the optimiser of this name can be had.
+
+    Raises:
+        ModelError: adamw_8bit without bitsandbytes, or with another version.
+    """
+    if optimizer != "adamw_8bit":
+        return
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            "train.optimizer: adamw_8bit needs bitsandbytes; install it with: pip install 'pgtune[quantization]'"
+        ) from error
+    check_versions(("bitsandbytes",))
+
+
 def new_optimizer(loaded: Loaded, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimiser of a training.
 
@@ -61,12 +78,8 @@ def new_optimizer(loaded: Loaded, recipe: Recipe) -> torch.optim.Optimizer:
     betas = (train.beta1, train.beta2)
     if train.optimizer == "adamw":
         return torch.optim.AdamW(groups, betas=betas, eps=train.epsilon, fused=True)
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise ModelError(
-            "train.optimizer: adamw_8bit needs bitsandbytes; install it with: pip install 'pgtune[quantization]'"
-        ) from error
-    check_versions(("bitsandbytes",))
+    check_installed(train.optimizer)
+    import bitsandbytes
+
     optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, betas=betas, eps=train.epsilon)
     return optimizer

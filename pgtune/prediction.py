@@ -49,7 +49,7 @@ def predict(
         prefix: the prompt of `images`, or of every picture of `input` that has none of its own.
         out: `.jsonl` or `.csv`; rows that are there already are not predicted again. Or an ending that the recipe's
             data adapter exports, which is written when all is predicted. Needed with `input`.
-        allow_code: let a run from the Hub import the `module:attribute` that its recipe names as data adapter.
+        allow_code: let a pushed or merged run import the `module:attribute` that its recipe names as data adapter.
 
     Returns:
         For one prompt its row: image, prefix, prediction and mean_log_probability. For many: out, rows, errors (rows

@@ -120,13 +120,19 @@ def _each_token_quantised_alone(paligemma: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def check_adapter_works(loaded: Loaded, name: str) -> None:
-    """That a model computes something else with its adapter than without: a few tokens of text, and a picture where the
-    adapter is on the vision tower or the projector.
+    """That a model whose adapter was loaded computes something else with it than without: a few tokens of text, and a
+    picture where the adapter is on the vision tower or the projector.
 
     Raises:
-        ModelError: it computes the same to the last bit, as an adapter does whose weights found no place.
+        ModelError: it computes the same to the last bit, as an adapter does whose weights found no place; or no matrix
+            of LoRA was trained, which parts trained in full would hide.
     """
     paligemma, model = loaded.paligemma, loaded.model
+    if not any(bool(weight.any()) for key, weight in model.named_parameters() if ".lora_B." in key):
+        raise ModelError(
+            f"{name}: the adapter does nothing: all its matrices lora_B are zero, as before training. It was not "
+            "trained, or its file is damaged"
+        )
     embed = paligemma.get_input_embeddings()
     ids = torch.arange(2, 10, device=embed.weight.device)[None]
     config = paligemma.config.vision_config

@@ -11,8 +11,6 @@ from typing import Self
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 15.0
-ERROR_FILE = "PGTUNE_ERROR_FILE"
-"""The environment variable with the file in which one of several processes leaves its error, for `launching`."""
 
 
 def first_process() -> bool:
@@ -21,9 +19,13 @@ def first_process() -> bool:
 
 
 def say(text: str) -> None:
-    """A line for the person, never on standard output, which belongs to `--json`."""
-    if first_process():
+    """A line for the person, never on standard output, which belongs to `--json`. Nobody need be there to read it."""
+    if not first_process():
+        return
+    try:
         print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:  # the reader has gone (`2>&1 | head`), and the work goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 class Progress:

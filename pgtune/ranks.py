@@ -6,10 +6,9 @@ one must end all: a rank that is left behind waits for the others until a time-o
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from pgtune.errors import PgtuneError, RecipeError, TrainingError
-from pgtune.progress import ERROR_FILE, say
+from pgtune.progress import say
 
 __all__ = [
     "PeerLost",
@@ -66,15 +65,26 @@ class PeerLost(TrainingError):
 
 
 def launched() -> int:
-    """How many processes were started together; 1 where nothing says so."""
-    return next((int(os.environ[name]) for name in SIZES if name in os.environ), 1)
+    """How many processes were started together; 1 where nothing says so.
+
+    Raises:
+        RecipeError: what the environment says is no number.
+    """
+    for name in SIZES:
+        if name in os.environ:
+            said = os.environ[name]
+            if not said.isdecimal() or int(said) < 1:
+                raise RecipeError(f"{name}={said!r} in the environment: expected a number of processes; unset it")
+            return int(said)
+    return 1
 
 
 def check_launch(environment: Mapping[str, str]) -> None:
     """That what `accelerate launch` was told is what will run.
 
     Raises:
-        RecipeError: it was told another strategy than pgtune's own, or started fewer processes than it was told.
+        RecipeError: it was told another strategy than pgtune's own, or started fewer processes than it was told; or
+            processes are said to be there and not how to find them.
     """
     for name, what in _OTHERS.items():
         if environment.get(name, "false").lower() == "true":
@@ -83,6 +93,12 @@ def check_launch(environment: Mapping[str, str]) -> None:
                 "several processes share the work stands in the recipe (train.strategy). Take a configuration "
                 "without it, `accelerate launch --multi_gpu`, or `pgtune train R --processes N`"
             ))  # fmt: skip
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environment]
+    if environment.get("WORLD_SIZE", "1") != "1" and missing:
+        raise RecipeError(
+            f"WORLD_SIZE={environment['WORLD_SIZE']} in the environment says that several processes were started, and "
+            f"{missing[0]} is not set; unset WORLD_SIZE to work alone, or start them with --processes N or torchrun"
+        )
     by_accelerate = "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_PORT" in environment
     if by_accelerate and not any(name in environment for name in SIZES):
         raise RecipeError(
@@ -111,18 +127,24 @@ def join() -> Ranks | None:
     count = launched()
     if count == 1:
         return None
-    _end_with_launcher()
-    state = PartialState(cpu=on_cpu() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"))
+    with _signals_end_it():
+        state = PartialState(cpu=on_cpu() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"))
     if state.num_processes != count:
         raise TrainingError(f"{count} processes were started and {state.num_processes} came together")
     return Ranks(state.process_index, state.num_processes, state.device)
 
 
-def _end_with_launcher() -> None:
-    """Where `pgtune --processes` that started this process is killed, nobody else would end it."""
-    if ERROR_FILE in os.environ and sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Around waiting in torch's C++, where no handler of Python's would run."""
+    in_main = threading.current_thread() is threading.main_thread()
+    heard = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in heard} if in_main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def open_accelerator() -> Accelerator:

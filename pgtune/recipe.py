@@ -121,6 +121,13 @@ class Recipe(Settings):
         return self.resolved_learning_rate if own is None else own
 
     @property
+    def rates_in_words(self) -> str:
+        """The peak learning rate, and the parts that have their own."""
+        own = self.train.learning_rates.model_dump(exclude_none=True)
+        parts = ", ".join(f"{part} {rate:g}" for part, rate in own.items())
+        return f"{self.resolved_learning_rate:g}" + (f" ({parts})" if parts else "")
+
+    @property
     def method(self) -> str:
         """What the training is called: full, lora, dora, or qlora and qdora on a quantised base."""
         if self.lora is None:

@@ -33,6 +33,7 @@ import yaml
 from pgtune.errors import RunError
 from pgtune.overlaps import Finding
 from pgtune.recipe import Recipe, load_recipe
+from pgtune.run_files import read_findings, read_status, undamaged
 from pgtune.sources import source_path
 from pgtune.splits import same_split
 from pgtune.writing import json_line, read_rows, sync_file, sync_folder, write_json, write_text
@@ -40,21 +41,10 @@ from pgtune.writing import json_line, read_rows, sync_file, sync_folder, write_j
 if sys.platform != "win32":
     import fcntl
 
+__all__ = ["OWN", "RunFolder", "undamaged"]
+
 OWN = "pgtune"
 """Where recipe, state and metrics lie in a folder whose top level is a plain model or adapter."""
-
-
-@contextmanager
-def undamaged(path: Path) -> Iterator[None]:
-    """Around reading a file that pgtune wrote.
-
-    Raises:
-        RunError: it is gone, or something else has written into it.
-    """
-    try:
-        yield
-    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path}: damaged ({type(error).__name__}: {error}); start anew with --overwrite") from error
 
 
 class RunFolder:
@@ -94,7 +84,7 @@ class RunFolder:
             return "foreign"
         try:
             state = self.status()["state"]
-        except (ValueError, TypeError, KeyError):  # another program's status.json
+        except RunError:  # another program's status.json
             return "foreign"
         if state == "finished" and not self.recipe_file.is_file():
             return "running"  # killed while it was cleared away for another: see `start`
@@ -218,9 +208,7 @@ class RunFolder:
         """What the training found of this split on the other side too, in words; nothing where it found nothing."""
         if not self.overlaps_file.is_file():
             return []
-        with undamaged(self.overlaps_file):
-            found = [Finding(**one) for one in json.loads(self.overlaps_file.read_text(encoding="utf-8"))]
-        return [one.words() for one in found if split in one.splits]
+        return [one.words() for one in read_findings(self.overlaps_file) if split in one.splits]
 
     def check_same_split(self, record: dict[str, Any] | None) -> None:
         """That a cut of the data is the one that the run was trained on.
@@ -240,9 +228,12 @@ class RunFolder:
             )
 
     def status(self) -> dict[str, Any]:
-        """state, and the facts that a resume must find again."""
-        found: dict[str, Any] = json.loads(self.status_file.read_text(encoding="utf-8"))
-        return found
+        """state, and the facts that a resume must find again.
+
+        Raises:
+            RunError: the file is gone or damaged.
+        """
+        return read_status(self.status_file)
 
     def identity(self) -> str:
         """Twelve letters and digits that are the same for the same recipe, versions and training data."""

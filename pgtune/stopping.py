@@ -17,12 +17,12 @@ from pgtune.run_folder import RunFolder
 
 __all__ = ["StopRequest", "resume_command"]
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 ONE_REQUEST_SECONDS = 1.0
 
 
 class StopRequest:
-    """Around a training: catches SIGTERM and SIGINT for as long as it lasts.
+    """Around a training: catches SIGTERM, SIGINT and SIGHUP (the terminal is gone) for as long as it lasts.
 
     Where nothing has to be brought to an end first (loading, an evaluation), a signal interrupts at once. Within
     `deferred` it is only noted in `asked`, to be looked at after each step; a second one interrupts there too. What

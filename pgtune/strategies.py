@@ -26,8 +26,8 @@ def strategy_of(
     if ranks == 1:
         if setting != "auto":
             raise RecipeError(
-                f"train.strategy: {setting!r} has no effect: this is one process; start several with --processes N, "
-                "or leave it at auto"
+                f"train.strategy: {setting!r} has no effect: this is one process; start several with --processes N "
+                "(for plan: --devices N), or leave it at auto"
             )
         return "single"
     chosen: Strategy = "fsdp" if setting == "fsdp" or (setting == "auto" and full) else "ddp"

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import time
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from pgtune import checkpoint, evaluation, scoring, tracking
 from pgtune.arithmetic import arithmetic
 from pgtune.data import Examples, texts_fingerprint
 from pgtune.errors import PgtuneError, RunError
+from pgtune.hub.credentialed import facts_of
 from pgtune.hub.pushing import check_may_push, push
 from pgtune.job import Job, open_job
 from pgtune.loop import evaluate_split, looks_due, run_steps
@@ -38,7 +41,7 @@ from pgtune.run_folder import RunFolder, undamaged
 from pgtune.saving import save_trained
 from pgtune.settings import HubSettings
 from pgtune.stopping import StopRequest, resume_command
-from pgtune.writing import settle, write_folder, write_json
+from pgtune.writing import read_rows, settle, write_folder, write_json
 
 SECONDS_UNTIL_SHOWN = 60
 TRAIN_FREE = {
@@ -90,7 +93,10 @@ def _push(folder: RunFolder, settings: HubSettings) -> None:
     try:
         pushed = push(folder.path, settings.push_to, **more)
     except PgtuneError as error:
-        again = f"pgtune push {folder.path} {settings.push_to}"
+        words = ["pgtune", "push", str(folder.path), settings.push_to]
+        words += [f"--{name.replace('_', '-')}" for name in ("private", "with_examples") if more[name]]
+        words += ["--tag", settings.tag] if settings.tag is not None else []
+        again = shlex.join(words)
         raise type(error)(f"the run is finished, but was not pushed: {error}\npush it with: {again}") from error
     say(f"pushed     {pushed['url']}, commit {pushed['commit'][:12]}")
 
@@ -118,6 +124,7 @@ def _train(recipe: Recipe, folder: RunFolder, stop: StopRequest, *, resume: bool
         "test": texts_fingerprint(job.test) if job.test is not None else None,
         "effective_batch": job.effective_batch,
     }
+    facts |= facts_of(recipe, job.splits, adapter_is_folder=Path(recipe.model.adapter or "").exists())
     with enough_memory(smaller), ExitStack() as held:
         with together():
             if going_on:
@@ -187,9 +194,11 @@ def _check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
     before, now = (flat(one.model_dump(mode="json", exclude=free)) for one in (folder.recipe(), recipe))
     changed = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
     if changed:
+        result = f"model.base={folder.model}" if folder.whole else f"model.adapter={folder.path}"
+        longer = f"; a new run goes on from its result with {result}" if folder.state == "finished" else ""
         raise RunError(
             f"{folder.path}: the run was started with another recipe (different: {', '.join(changed)}); "
-            "resume with the same recipe, or start anew with --overwrite"
+            f"resume with the same recipe, or start anew with --overwrite{longer}"
         )
 
 
@@ -204,19 +213,23 @@ def _run(job: Job, stop: StopRequest) -> dict[str, Any]:
     if on_disk:
         with together():
             last = checkpoint.step_folder(folder.checkpoints, on_disk[-1])
-            done = checkpoint.load(last, trained, optimizer)["step"]
+            done = checkpoint.load(last, trained, optimizer, folder.identity())["step"]
         say(f"going on after step {done} of {job.steps}")
     with together():  # the others read what the first process writes
         if job.main:
             checkpoint.prune(folder.checkpoints, recipe.train.keep_checkpoints)
-            settle(folder.checkpoints / "best")
+            best = folder.checkpoints / checkpoint.BEST
+            settle(best)
             folder.keep_rows(folder.log, range(1, done + 1))
             folder.keep_rows(folder.validation_log, looks_due(job, done), optional=done)
+            if recipe.train.best_metric is not None and read_rows(folder.validation_log):
+                checkpoint.check(best, folder.identity())  # before steps are spent that would end without it
         tracker = tracking.start(recipe, folder.path, done) if job.main else tracking.Tracker()
     stopped = run_steps(job, trained, optimizer, tracker, done, stop)
-    best = folder.checkpoints / "best"
-    if recipe.train.best_metric is not None and from_first((best / checkpoint.STATE).is_file()):
-        step = checkpoint.load(best, trained, None)["step"]
+    if recipe.train.best_metric is not None:
+        with together():
+            best = folder.checkpoints / checkpoint.BEST
+            step = checkpoint.load(best, trained, None, folder.identity())["step"]
         say(f"the best step on validation was {step} of {stopped}; it is what is kept")
     save_trained(job.loaded, folder, recipe, main=job.main)
     result = _evaluate_after(job, before, tracker, stopped)

@@ -95,20 +95,28 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), str(path)) from error
         raise
-    if path.exists():
+    if os.path.lexists(path):  # a link too, wherever it leads
         path.rename(old)
     aside.rename(path)
     sync_folder(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 def settle(path: Path) -> None:
     """Put right what a crash in the middle of `write_folder` left: the folder it replaced is back, the rest gone."""
     aside, old = _aside(path), _old(path)
-    if old.is_dir() and not path.exists():
+    if os.path.lexists(old) and not os.path.lexists(path):
         old.rename(path)
     for leftover in (aside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    """A folder with all in it; of a link the link, and not what it leads to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _name(error: OSError, path: Path) -> None:

@@ -11,10 +11,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches the network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (getattr(signal, "SIGHUP", None), signal.SIG_DFL)):
+    # As in a terminal, also where the tests run in a script's background or under nohup, which have them ignored.
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(number, handler)
 
 GENERATIONS = ("paligemma", "paligemma2")
 

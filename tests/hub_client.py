@@ -100,6 +100,18 @@ def fetched(repo_id: str, revision: str | None = None) -> Any:
         return error
 
 
+def downloaded(repo_id: str) -> tuple[Any, list[float]]:
+    """The folder of a repo or what is raised, and the seconds that it would have waited."""
+    from pgtune.errors import PgtuneError
+    from pgtune.hub.fetching import run_from_hub
+
+    waits: list[float] = []
+    try:
+        return run_from_hub(repo_id, sleep=waits.append), waits
+    except PgtuneError as error:
+        return error, waits
+
+
 def run_sample(card: str, folder: Path, prompt: str) -> str:
     """What the card's Python prints for a prompt, in a folder that holds photo.png."""
     code = card.partition("```python\n")[2].partition("```")[0].replace("your prompt", prompt)
@@ -109,7 +121,7 @@ def run_sample(card: str, folder: Path, prompt: str) -> str:
     return out.getvalue().removesuffix("\n")
 
 
-def logits_of(run: Path | str, repo_id: str, base: Path | None) -> tuple[bool, bool, float]:
+def logits_of(run: Path | str, repo_id: str, base: str) -> tuple[bool, bool, float]:
     """Whether a pushed adapter, loaded without pgtune, computes the bits of the run: with its base, by AutoPeftModel;
     and how far its base alone is off."""
     import torch
@@ -137,12 +149,10 @@ def logits_of(run: Path | str, repo_id: str, base: Path | None) -> tuple[bool, b
     # As the run has it: eager here for both generations, so that the same kernels run.
     run_model.loaded.paligemma.set_attn_implementation({"text_config": "eager"})
     wanted = logits(run_model.loaded.model)
-    model: Any = uncapped(PaliGemmaForConditionalGeneration.from_pretrained(base or "org/base", **settings))
+    model: Any = uncapped(PaliGemmaForConditionalGeneration.from_pretrained(base, **settings))
     alone = logits(model)
     with_base = logits(PeftModel.from_pretrained(model, repo_id).eval())
-    auto = with_base
-    if base is None:
-        found: Any = AutoPeftModel.from_pretrained(repo_id, **settings)
-        uncapped(found.get_base_model())
-        auto = logits(found.eval())
+    found: Any = AutoPeftModel.from_pretrained(repo_id, **settings)
+    uncapped(found.get_base_model())
+    auto = logits(found.eval())
     return torch.equal(with_base, wanted), torch.equal(auto, wanted), float((alone - wanted).abs().max())

@@ -94,6 +94,10 @@ class Fault:
     """Whether what was asked is done first, and only its answer is lost."""
     meanwhile: Callable[[], object] | None = None
     """What somebody else does before the request is answered as ever."""
+    body: bytes | None = None
+    """What is answered in place of JSON."""
+    cut: bool = False
+    """Whether the answer breaks off in its middle."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,19 @@ class Hub:
         self.server.server_close()
 
     def fail(
-        self, pattern: str, status: int | None, times: int = 1, *, late: bool = False, **headers: str
+        self,
+        pattern: str,
+        status: int | None,
+        times: int = 1,
+        *,
+        late: bool = False,
+        body: bytes | None = None,
+        cut: bool = False,
+        **headers: str,
     ) -> None:
         """Answer otherwise from now on; ``Retry_After="3"`` is a header."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.faults.append(Fault(pattern, status, times, named, late))
+        self.faults.append(Fault(pattern, status, times, named, late, None, body, cut))
 
     def before(self, pattern: str, meanwhile: Callable[[], object]) -> None:
         """Let somebody else do something before such a request is answered."""
@@ -184,14 +196,15 @@ class _Handler(BaseHTTPRequestHandler):
                 if fault.meanwhile is not None:
                     fault.meanwhile()
                     fault = None
-            answer = self._answer(body) if fault is None or fault.late else None
-        if fault is not None and fault.status is None:
+            answer = self._answer(body) if fault is None or fault.late or fault.cut else None
+        if fault is not None and fault.status is None and not fault.cut:
             self.close_connection = True  # nothing is sent: the client sees a connection that ends
             return
-        if fault is not None:
-            answer = (fault.status or 500, {"error": "made to fail"}, fault.headers)
+        if fault is not None and not fault.cut:
+            content: Any = {"error": "made to fail"} if fault.body is None else fault.body
+            answer = (fault.status or 500, content, fault.headers)
         assert answer is not None
-        self._send(*answer)
+        self._send(*answer, cut=fault is not None and fault.cut)
 
     do_HEAD = do_POST = do_PUT = do_GET
 
@@ -208,13 +221,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return found
 
-    def _send(self, status: int, content: Any, headers: dict[str, str]) -> None:
+    def _send(self, status: int, content: Any, headers: dict[str, str], *, cut: bool = False) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
+        if cut:
+            self.close_connection = True
+            body = body[: len(body) // 2]
         if self.command != "HEAD":
             self.wfile.write(body)
 

@@ -100,7 +100,7 @@ class Training:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that a run leaves, to the last byte, but for what was measured and for the folder's own name."""
+    """All that a run leaves, to the last byte, but for what was measured and for where it lies."""
     from conftest import read_jsonl
 
     found: dict[str, Any] = {}
@@ -110,6 +110,8 @@ def outcome(folder: Path) -> dict[str, Any]:
             continue
         content = file.read_bytes()
         found[name] = content if file.suffix == ".safetensors" else content.replace(str(folder).encode(), b"RUN")
+        if file.name == "state.json":  # of a checkpoint: the run's identity, which its folder's name is a part of
+            found[name] = {key: value for key, value in json.loads(content).items() if key != "run"}
     rows = read_jsonl(folder / "log.jsonl")
     found["log.jsonl"] = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
     assert json.loads(found["status.json"])["state"] == "finished"

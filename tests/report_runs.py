@@ -119,7 +119,8 @@ def write_run(
             write_json(path / "before.json", {"scores": found["scores"]["before"], "rows": bases})
         return path
     write_text(folder.predictions, "".join(map(json_line, rows)))
-    base = {"n": len(rows), "steps": steps, "split": "test" if rows else None, "left_out": left_out or {}}
+    values: dict[str, Any] = {"before": {}, "after": {}, "trivial": {}}
+    base = {**values, "n": len(rows), "steps": steps, "split": "test" if rows else None, "left_out": left_out or {}}
     write_text(folder.metrics, json.dumps({**base, "confidence": 0.95, **found}))  # in ASCII: it holds half a character
     folder.finish()
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pgtune import checkpoint
 from pgtune.errors import RunError
@@ -28,7 +29,7 @@ def test_weights_and_moments_come_back_to_the_last_bit(tmp_path):
     checkpoint.save(tmp_path / "c", 1, dict(one.named_parameters()), first, more="x")
     other, second = model(1)
     state = checkpoint.load(tmp_path / "c", dict(other.named_parameters()), second)
-    assert state == {"step": 1, "more": "x"}
+    assert state == {"step": 1, "run": "", "more": "x"}
     for _ in range(3):
         step(one, first)
         step(other, second)
@@ -81,3 +82,44 @@ def test_the_newest_are_kept(tmp_path):
         state.write_text(content)
         with pytest.raises(RunError, match="the checkpoint cannot be read"):
             checkpoint.load(state.parent, dict(layers.named_parameters()), optimizer)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    layers, optimizer = model()
+    step(layers, optimizer)
+    parameters = dict(layers.named_parameters())
+    folder = checkpoint.step_folder(tmp_path, 4)
+    checkpoint.save(folder, 4, parameters, optimizer, "this run")
+    assert checkpoint.check(folder, "this run") == 4
+    with pytest.raises(RunError, match="a checkpoint of another run, or of another step; remove it to go on"):
+        checkpoint.load(folder, parameters, optimizer, "another run")
+    folder.rename(checkpoint.step_folder(tmp_path, 6))
+    with pytest.raises(RunError, match="of another step"):
+        checkpoint.load(checkpoint.step_folder(tmp_path, 6), parameters, optimizer, "this run")
+
+
+@pytest.mark.parametrize("what", ["weights", "moments"])
+def test_another_shape_is_named(tmp_path, what):
+    layers, optimizer = model()
+    step(layers, optimizer)
+    parameters = dict(layers.named_parameters())
+    checkpoint.save(tmp_path / "c", 1, parameters, optimizer)
+    file = tmp_path / "c" / (checkpoint.WEIGHTS if what == "weights" else checkpoint.OPTIMIZER)
+    stored = load_file(file)
+    name = "0.weight" if what == "weights" else "0.weight/exp_avg"
+    save_file({**stored, name: stored[name][:2].clone()}, file)
+    with pytest.raises(RunError, match=rf"{name} is \[2, 3\], and \[4, 3\] is trained"):
+        checkpoint.load(tmp_path / "c", parameters, optimizer)
+
+
+def test_without_the_best_one_the_result_would_be_another(tmp_path):
+    """So nobody is told to remove it."""
+    parameters = dict(model()[0].named_parameters())
+    best = tmp_path / checkpoint.BEST
+    with pytest.raises(RunError, match="without it the run would end with another step than its best; put it back"):
+        checkpoint.check(best, "")
+    checkpoint.save(best, 3, parameters, None)
+    (best / checkpoint.WEIGHTS).write_bytes(b"")
+    for reads in (lambda: checkpoint.check(best, ""), lambda: checkpoint.load(best, parameters, None)):
+        with pytest.raises(RunError, match="put it back, or start anew"):
+            reads()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,20 +180,20 @@ def changed_recipe(run: Path, folder: Path, change: Any) -> Path:
 
 
 def test_a_recipe_leaves_its_places_behind(hub: Hub, fresh: str, tiny_run: Path, tmp_path: Path) -> None:
-    arguments = {"image": "image", "root": str(tmp_path / "x"), "deep": [{"at": "C:\\Users\\me\\scans"}], "text": "a/b"}
-    run = changed_recipe(tiny_run, tmp_path, lambda recipe: recipe["data"].update(adapter_args=arguments))
+    run = changed_recipe(tiny_run, tmp_path, lambda recipe: recipe["data"].update(adapter_args={"image": "image"}))
     hub.call(pushed, run, fresh)
     recipe = yaml.safe_load(hub.repo(fresh).files["pgtune/recipe.yaml"].content)
     assert recipe["data"]["train"]["source"] == "train.jsonl"
     assert recipe["data"]["root"] is None
-    assert recipe["data"]["adapter_args"] == {"image": "image", "root": "x", "deep": [{"at": "scans"}], "text": "a/b"}
+    assert recipe["data"]["adapter_args"] == {"image": "image"}
     assert recipe["output_dir"] == f"runs/{fresh.partition('/')[2]}"
     assert recipe["versions"]["device"].startswith("CPU")
 
 
 def test_what_must_not_leave_ends_the_push(hub: Hub, fresh: str, tiny_run: Path, tmp_path: Path) -> None:
     secret = "hf_" + "x" * 30
-    run = changed_recipe(tiny_run, tmp_path, lambda recipe: recipe["data"].update(adapter_args={"text": secret}))
+    file = f"/data/train_{secret}.jsonl"
+    run = changed_recipe(tiny_run, tmp_path, lambda recipe: recipe["data"]["train"].update(source=file))
     said = refused(hub, RunError, run, fresh)
     assert "pgtune/recipe.yaml: a Hugging Face token" in said
     assert not hub.received
@@ -257,6 +260,17 @@ def test_a_hub_that_asks_for_hours_is_not_waited_for(hub: Hub, fresh: str, tiny_
     assert waits == []
 
 
+def test_the_wait_that_a_commit_is_asked_for(hub: Hub, fresh: str, tiny_run: Path) -> None:
+    hub.fail("/commit/", 503, Retry_After="30")
+    result, waits = hub.call(pushed, tiny_run, fresh)
+    assert not isinstance(result, PgtuneError), result
+    assert waits == [30.0]
+    hub.fail("/commit/", 503, Retry_After="7200")
+    result, waits = hub.call(pushed, tiny_run, f"{fresh}-2")
+    assert type(result) is TrainingError
+    assert "7200 s" in str(result)
+
+
 @pytest.mark.parametrize("status", [None, 504])
 def test_a_commit_whose_answer_was_lost_is_not_sent_twice(
     hub: Hub, fresh: str, tiny_run: Path, status: int | None
@@ -317,6 +331,70 @@ def test_a_right_that_is_lacking_at_the_commit(hub: Hub, fresh: str, tiny_run: P
     assert hub.repo(fresh).files.keys() == {".gitattributes"}
 
 
+@pytest.mark.parametrize("status", [401, 403, 409])
+def test_an_upload_that_is_refused(hub: Hub, fresh: str, tiny_run: Path, status: int) -> None:
+    forget_objects(hub)
+    hub.fail("PUT /lfs/", status, times=9)
+    # The Hub calls a head that has moved 409 as well: it is tried again.
+    said = refused(hub, TrainingError if status == 409 else HubError, tiny_run, fresh)
+    assert "nothing was pushed" in said
+    assert hub.repo(fresh).files.keys() == {".gitattributes"}
+
+
+ODD = {"html": b"<html>log in</html>", "empty": b"", "list": b"[]", "object": b"{}", "number": b"7"}
+
+
+@pytest.mark.parametrize("request_", ["whoami", "look", "create", "refs", "batch", "preupload", "commit"])
+@pytest.mark.parametrize("odd", ODD)
+def test_an_answer_that_is_not_the_hubs(hub: Hub, fresh: str, tiny_run: Path, request_: str, odd: str) -> None:
+    forget_objects(hub)
+    if request_ in ("refs", "batch", "preupload", "commit"):
+        hub.put(fresh, {})
+    hub.fail(REQUESTS[request_].format(repo=fresh), 200, times=99, body=ODD[odd])
+    result, waits = hub.call(pushed, tiny_run, fresh, tag="v1")
+    if isinstance(result, PgtuneError):  # some bodies mean nothing to the client, which asks for none of them
+        assert isinstance(result, HubError)
+        assert "nothing was pushed" in str(result)
+        assert hub.repos.get(("model", fresh)) is None or len(hub.repo(fresh).commits) == 1
+    assert waits == []
+
+
+@pytest.mark.parametrize("status", [300, 302])
+def test_a_redirection_to_nowhere(hub: Hub, fresh: str, tiny_run: Path, status: int) -> None:
+    for request_ in ("look", "create", "commit"):
+        hub.clear()
+        hub.fail(REQUESTS[request_].format(repo=fresh), status, times=99)
+        assert "cannot be read" in str(hub.call(pushed, tiny_run, fresh)[0])
+
+
+def test_an_odd_answer_to_a_commit_that_was_made(hub: Hub, fresh: str, tiny_run: Path) -> None:
+    hub.fail("/commit/", 200, late=True, body=b"<html>")
+    result, _ = hub.call(pushed, tiny_run, fresh)
+    assert not isinstance(result, PgtuneError), result
+    assert result["commit"] == hub.repo(fresh).head
+    assert len(hub.repo(fresh).commits) == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"HF_ENDPOINT": "not a url"}, "HF_ENDPOINT"),
+        ({"HTTP_PROXY": "nonsense://x", "http_proxy": "nonsense://x", "NO_PROXY": "", "no_proxy": ""}, "HTTP_PROXY"),
+        ({"HF_TOKEN": "hf_\u00e9\u00e9"}, "no token has"),
+    ],
+    ids=["endpoint", "proxy", "token"],
+)
+def test_an_environment_in_which_the_hub_cannot_be_asked(
+    hub: Hub, tiny_run: Path, environment: dict[str, str], message: str
+) -> None:
+    given = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1"}
+    words = [sys.executable, "-m", "pgtune", "push", str(tiny_run), "org/nowhere"]
+    found = subprocess.run(words, env=given | environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 2, found.stderr
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+
+
 @pytest.mark.parametrize(
     "name",
     ["plain", "org/", "/name", "org/name/more", "org/a--b", "org/-a", "org/a.git", "o rg/a", "org/" + 97 * "a"],
@@ -329,10 +407,20 @@ def test_names_that_are_none(hub: Hub, fresh: str, tiny_run: Path, name: str) ->
 
 
 def test_tags_that_are_none_or_taken(hub: Hub, fresh: str, tiny_run: Path) -> None:
-    assert "no name of a tag" in refused(hub, HubError, tiny_run, fresh, tag="a b")
+    for none in ("a b", "main", "HEAD", "v1.lock", "v1.", "a..b", "@{", "-v", "\u00e9", "a" * 256, "a\n", "0a" * 20):
+        assert "no name of a tag" in refused(hub, HubError, tiny_run, fresh, tag=none)
     assert not hub.received
     hub.call(pushed, tiny_run, fresh, tag="v1")
     assert "has a tag v1 already" in refused(hub, HubError, tiny_run, fresh, tag="v1", with_examples=True)
+    assert len(hub.repo(fresh).commits) == 2
+
+
+def test_a_tag_that_somebody_else_makes_meanwhile(hub: Hub, fresh: str, tiny_run: Path) -> None:
+    hub.before("POST .*/tag/", lambda: hub.repo(fresh).tags.update(v1=hub.repo(fresh).commits[0][0]))
+    result, _ = hub.call(pushed, tiny_run, fresh, tag="v1")
+    assert type(result) is TrainingError
+    assert "the files are there" in str(result)
+    assert "the tag v1 points at" in str(result)
     assert len(hub.repo(fresh).commits) == 2
 
 
@@ -403,12 +491,27 @@ def test_a_training_may_end_in_a_push(hub: Hub, fresh: str, data: Path, tmp_path
     code, _, err = hub.call(command, "train", str(file), token=None)
     assert code == 2
     assert "no token" in err
+    code, _, err = hub.call(command, "train", str(file), token="hf_wrong")
+    assert code == 2
+    assert "does not know this token: log in anew with `hf auth login`, or check HF_TOKEN; nothing was trained" in err
     assert not (tmp_path / "run").exists()
     hub.fail("/commit/", 403)
     code, _, err = hub.call(command, "train", str(file))
     assert code == 2
     assert "the run is finished, but was not pushed" in err
     assert f"pgtune push {tmp_path / 'run'} {fresh}" in err
+    hub.fail("/commit/", 403)
+    more = ("hub.private=true", "hub.tag=v1", "hub.with_examples=true", "data.test=" + str(data / "test.jsonl"))
+    more += (f"hub.push_to={fresh}-private",)
+    code, _, err = hub.call(command, "train", str(file), *more, "--overwrite")
+    assert code == 2
+    again = err.strip().splitlines()[-1].removeprefix("push it with: ")
+    assert again == f"pgtune push {tmp_path / 'run'} {fresh}-private --private --with-examples --tag v1"
+    code, _, err = hub.call(command, *again.split()[1:])
+    assert code == 0, err
+    assert hub.repo(f"{fresh}-private").private
+    assert hub.repo(f"{fresh}-private").tags == {"v1": hub.repo(f"{fresh}-private").head}
+    assert "pgtune/examples.jsonl" in hub.repo(f"{fresh}-private").files
     code, _, err = hub.call(command, "train", str(file), "--overwrite")
     assert code == 0
     assert "pushed" in err

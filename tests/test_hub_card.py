@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCard
 from safetensors.numpy import save_file
 
 from pgtune.errors import HubError
-from pgtune.hub.cards import card
+from pgtune.hub.cards import card, card_of
 from pgtune.hub.contents import Contents, gather
 from pgtune.hub.patience import asked_wait
 from pgtune.hub.privacy import check_private
@@ -49,6 +50,22 @@ def test_the_card_of_a_run(finished: Path) -> None:
     assert ('revision="main"' in code) is not full
 
 
+def test_the_card_of_a_merged_model_in_4_bits(finished: Path) -> None:
+    """It loads in the types that it is stored in, and was not scored so."""
+    made = gather(finished, name="x", base="google/paligemma2-3b-pt-224")
+    files = {**made.files, "config.json": b'{"quantization_config": {"load_in_4bit": true}}'}
+    merged = dataclasses.replace(made, kind="merged", files=files)
+    text = card_of(merged, "org/x")
+    assert ModelCard(text).data.base_model_relation == "quantized"
+    assert "dtype" not in text.partition("```python\n")[2].partition("```")[0]
+    assert "in 8 or 4 bits (bitsandbytes)" in text
+    assert "before they were merged and rounded to 8 or 4 bits" in text
+    plain = card_of(dataclasses.replace(merged, files={**files, "config.json": b"{}"}), "org/x")
+    assert ModelCard(plain).data.base_model_relation == "finetune"
+    assert "dtype=torch.float32" in plain
+    assert "before they were merged:" in plain
+
+
 def test_the_card_names_what_is_not_independent_and_data_on_the_hub(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -77,10 +94,14 @@ def test_examples_are_text_in_the_card(finished: Path, tmp_path: Path) -> None:
     assert "![a](http" not in text
 
 
-def problems(**files: Any) -> str:
-    """What is found in these files."""
-    content = {name.replace("__", "/").replace("_", "."): text for name, text in files.items()}
-    return "\n".join(check_private(content, public=("someone/thing",)))
+def problems(text: str) -> list[str]:
+    """What is found in a text, where it stands in a card, a JSON file and a YAML file."""
+    files = {
+        "README.md": text.encode(),
+        "pgtune/metrics.json": json.dumps({"at": [text]}).encode(),
+        "pgtune/recipe.yaml": yaml.safe_dump({"at": [text]}).encode(),
+    }
+    return ["\n".join(check_private({name: content})) for name, content in files.items()]
 
 
 @pytest.mark.parametrize(
@@ -97,26 +118,54 @@ def problems(**files: Any) -> str:
         ('"PatientName": "x"', "the patient's field"),
         ("AccessionNumber: 12", "the patient's field"),
         ("swordfish123 and more", "the environment variable MY_API_KEY"),
-        ("written by ann.other yesterday", "the name of this user"),
-        ("on machine-07.", "the name of this machine"),
+        ("train_hf_" + "a" * 34, "a Hugging Face token"),
+        ("\u00e9ghp_" + "a" * 36, "a GitHub token"),
+        ("https://bob:secret@host/x", "a password in an address"),
+        ("/nfs/lab/x", "the path /nfs/lab/x"),
+        ("see /cohort/ann/x.csv", "the path /cohort/ann/x.csv"),
+        ("--root=/cohort/ann", "the path /cohort/ann"),
+        ("path:/cohort/ann", "the path /cohort/ann"),
+        (r"\\server\share\x", "the path "),
+        ('{"PatientName": "x"}', "the patient's field"),
+        ("PatientBirthDate^1970", "the patient's field"),
     ],
 )
 def test_what_must_not_leave_is_found(monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
-    from pgtune.hub import privacy
-
     monkeypatch.setenv("MY_API_KEY", "swordfish123")
-    monkeypatch.setattr(privacy, "_names", lambda: [("user", "ann.other"), ("machine", "machine-07")])
-    for name in ("README_md", "pgtune__recipe_yaml", "pgtune__metrics_json"):
-        assert expected in problems(**{name: text.encode()}), name
+    for found in problems(text):
+        assert expected in found
 
 
-def test_what_may_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_leave() -> None:
+    text = "https://huggingface.co/someone/thing a/b and/or train/data/x.json 3/4 /\n runs/x 1e-05 patient: PatientID"
+    text += " image/png w/o n/a </s> <td/> ./a/b ../a/b s3://bucket/key 12/11/2020 km/h [a](https://a.b/c/d) /help //a"
+    assert problems(text) == ["", "", ""]
+    assert not check_private({"tokenizer.json": b'["/home/", "/usr/bin/x", "hf_", "someone"]'})
+    smiles = {"pgtune/examples.jsonl": b'{"prefix": "/CC(F)=C/Cl"}\n', "README.md": b"/CC(F)=C/Cl"}
+    assert not check_private(smiles)
+
+
+@pytest.mark.parametrize(
+    ("user", "given", "found"),
+    [
+        ("ann.other", "notes of ann.other", True),
+        ("sam", "scans_sam.jsonl", True),
+        ("sam", "Sam-2020.csv", True),
+        ("sam", "samples.csv", False),
+        ("sam", "org/sam", False),
+        *((name, f"{name}.jsonl", False) for name in ("train", "data", "lora", "alpha", "seed", "model", "picture")),
+    ],
+)
+def test_names_are_looked_for_in_what_the_user_named(
+    monkeypatch: pytest.MonkeyPatch, user: str, given: str, found: bool
+) -> None:
     from pgtune.hub import privacy
 
-    monkeypatch.setattr(privacy, "_names", lambda: [("user", "someone")])
-    text = b"https://huggingface.co/someone/thing a/b and/or train/data/x.json 3/4 /\n runs/x 1e-05 patient: PatientID"
-    assert not problems(README_md=text)
-    assert not problems(tokenizer_json=b'["/home/", "/usr/bin/x", "hf_", "someone"]')
+    monkeypatch.setattr("getpass.getuser", lambda: user)
+    privacy._names.cache_clear()
+    said = check_private({"README.md": f"{user} alpha".encode()}, given=[given], public=("org/sam",))
+    privacy._names.cache_clear()
+    assert any(f"the name of this user, {user}" in one for one in said) is found
 
 
 def test_files_that_never_leave(tmp_path: Path) -> None:
@@ -128,22 +177,40 @@ def test_files_that_never_leave(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file({"a.exp_avg": np.zeros(1)}, file)
     assert "the state of an optimiser" in check_private({"model.safetensors": file})[0]
-    save_file({"a": np.zeros(1)}, file, {"format": "pt", "made": "/home/me/x"})
-    assert "the path /home/me/x" in check_private({"model.safetensors": file})[0]
+    save_file({"a": np.zeros(1)}, file, {"format": "pt", "made": '{"at": "/home/me/x", "PatientName": "x"}'})
+    found = "\n".join(check_private({"model.safetensors": file}))
+    assert "the path /home/me/x" in found
+    assert "the patient's field" in found
+    file = tmp_path / "tokenizer.model"
+    file.write_bytes(b"\xff\x00_hf_" + b"a" * 34)
+    assert "a Hugging Face token" in check_private({"tokenizer.model": file})[0]
+    for name in ("report.html", "memory.json", "predictions.jsonl", "log.jsonl", "validation.jsonl"):
+        assert check_private({name: b"{}"}), name
 
 
 def test_sources_by_name() -> None:
-    given = ("/a/b/train.jsonl", "../scans/", r"C:\x\y.csv", "pgtune:landcover/train.jsonl", "hub:org/data", "a.json")
+    given = ["/a/b/train.jsonl", "../scans/", r"C:\x\y.csv", "pgtune:landcover/train.jsonl", "hub:org/data", "a.json"]
     wanted = ["train.jsonl", "scans", "y.csv", "pgtune:landcover/train.jsonl", "hub:org/data", "a.json"]
+    given += ["hub:/nfs/x/a", "pgtune:../../x/a"]
+    wanted += ["a", "a"]
     assert [public_source(source) for source in given] == wanted
 
 
 def test_parts_and_types_are_told_of_published_sets_only() -> None:
-    score = {"value": 1.0, "parts": {"human": {}}, "types": {"who": {}}}
+    score: dict[str, Any] = {**NUMBERS, "parts": {"human": NUMBERS}, "types": {"who": NUMBERS}}
     metrics = {"scores": {"after": {"exact_match": score}}, "trivial_answer": "secret", "n": 3, "left_out": {}}
-    assert public_metrics(metrics, "jsonl")["scores"]["after"]["exact_match"] == {"value": 1.0}
+    metrics |= {"split": "test", "steps": 1, "confidence": 0.95, "secret": "secret", "after": {"secret": 1.0}}
+    plain = {name: score[name] for name in NUMBERS}
+    assert public_metrics(metrics, "jsonl")["scores"]["after"]["exact_match"] == plain
     assert public_metrics(metrics, "chartqa")["scores"]["after"]["exact_match"] == score
+    score["secret"] = {"secret": 1.0}
     assert "secret" not in json.dumps(public_metrics(metrics, "chartqa"))
+    for damaged in ([], None, {}, {**metrics, "n": "<b>"}, {**metrics, "split": "secret"}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            public_metrics(damaged, "jsonl")
+
+
+NUMBERS: dict[str, Any] = {"value": 1.0, "low": 0.5, "high": 1.0, "n": 3, "clusters": 3, "average": "examples"}
 
 
 def test_retry_after() -> None:

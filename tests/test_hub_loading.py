@@ -14,12 +14,12 @@ import pytest
 import torch
 import yaml
 from conftest import LORA, recipe_for
-from hub_client import command, fetched, logits_of, pushed, run_sample
+from hub_client import command, downloaded, fetched, logits_of, pushed, run_sample
 from hub_server import Hub
 from PIL import Image
 from safetensors.torch import load_file, save
 
-from pgtune.errors import HubError, ModelError, PgtuneError, RunError
+from pgtune.errors import HubError, ModelError, PgtuneError, RunError, TrainingError
 
 MORE = ("train.max_steps=2", "eval.limit=2", "data.max_text_tokens=40", "train.learning_rate=0.05")
 
@@ -57,7 +57,40 @@ def test_an_adapter_without_pgtune_computes_the_same_bits(hub: Hub, remote: tupl
     run, name = remote
     config = json.loads(hub.repo(name).files["adapter_config.json"].content)
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/base", hub.repo("org/base").head)
-    with_base, auto, base_alone = hub.call(logits_of, run, name, None)
+    with_base, auto, base_alone = hub.call(logits_of, run, name, "org/base")
+    assert with_base
+    assert auto
+    assert base_alone > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("family", "lora", "more"),
+    [
+        ("paligemma", {}, ()),
+        ("paligemma2", {"use_dora": True}, ()),
+        ("paligemma2", {}, ("model.trainable=[projector]",)),
+    ],
+    ids=["paligemma", "dora", "projector"],
+)
+def test_every_kind_of_adapter_computes_the_same_bits_without_pgtune(
+    hub: Hub,
+    small_bases: dict[str, Path],
+    data: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    family: str,
+    lora: dict[str, Any],
+    more: tuple[str, ...],
+) -> None:
+    from pgtune import train
+
+    base, kind = f"org/base-{family}", request.node.callspec.id
+    hub.put(base, {file.name: file.read_bytes() for file in small_bases[family].iterdir()})
+    shown = ("eval.before=false", *MORE, *more)
+    train(recipe_for(small_bases[family], data, tmp_path / "run", *shown, lora={**LORA, **lora}))
+    result, _ = hub.call(pushed, tmp_path / "run", f"org/bits-{kind}", base=base)
+    assert not isinstance(result, PgtuneError), result
+    with_base, auto, base_alone = hub.call(logits_of, tmp_path / "run", f"org/bits-{kind}", base)
     assert with_base
     assert auto
     assert base_alone > 1e-3
@@ -242,3 +275,76 @@ def test_a_download_is_tried_again(hub: Hub, remote: tuple[Path, str]) -> None:
     hub.fail("HEAD /org/slow/resolve/.*/adapter_config.json", 503, Retry_After="0", times=2)
     found = hub.call(fetched, "org/slow")
     assert not isinstance(found, PgtuneError), found
+
+
+WEIGHTS = "GET /org/broken-.*/resolve/.*/adapter_model.safetensors"
+
+
+@pytest.mark.parametrize("fault", ["429", "503", "dropped", "cut", "html"])
+def test_a_download_that_fails_is_tried_again(hub: Hub, remote: tuple[Path, str], fault: str) -> None:
+    name = changed(hub, f"org/broken-{fault}", {"note.md": fault.encode()})
+    # Content of its own: what was fetched before is not fetched again.
+    weights = {key: weight * 1.5 for key, weight in weights_of(hub).items()}
+    name = changed(hub, name, {"adapter_model.safetensors": save(weights, {"format": fault})})
+    hub.clear()
+    if fault in ("429", "503"):
+        hub.fail(WEIGHTS, int(fault), times=5, Retry_After="7")
+    elif fault == "dropped":
+        hub.fail(WEIGHTS, None, times=5)
+    elif fault == "cut":
+        hub.fail(WEIGHTS, None, times=1, cut=True)
+    else:
+        hub.fail(WEIGHTS, 200, times=5, body=b"<html>log in</html>")
+    found, waits = hub.call(downloaded, name)
+    assert not isinstance(found, PgtuneError), found
+    given = hub.repo(name).files["adapter_model.safetensors"].content
+    assert (found / "adapter_model.safetensors").read_bytes() == given
+    wanted = {"429": [7.0] * 5, "503": [7.0] * 5, "cut": []}
+    assert waits == wanted.get(fault, [1.0, 2.0, 4.0, 8.0, 16.0])
+
+
+@pytest.mark.parametrize("fault", ["503", "dropped", "html"])
+def test_a_download_that_fails_on_and_on_is_exit_code_1(hub: Hub, remote: tuple[Path, str], fault: str) -> None:
+    weights = {key: weight * 2 for key, weight in weights_of(hub).items()}
+    name = changed(hub, f"org/broken-on-{fault}", {"adapter_model.safetensors": save(weights, {"format": fault})})
+    hub.clear()
+    if fault == "html":
+        hub.fail(WEIGHTS, 200, times=99, body=b"<html>log in</html>")
+    else:
+        hub.fail(WEIGHTS, 503 if fault == "503" else None, times=99)
+    found, waits = hub.call(downloaded, name)
+    assert type(found) is TrainingError
+    assert found.exit_code == 1
+    assert "6 times" in str(found)
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert len(hub.asked(WEIGHTS)) == 6
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_download_that_is_refused_is_exit_code_2(hub: Hub, remote: tuple[Path, str], status: int) -> None:
+    weights = {key: weight * 3 for key, weight in weights_of(hub).items()}
+    name = changed(hub, f"org/broken-{status}", {"adapter_model.safetensors": save(weights, {"format": str(status)})})
+    hub.clear()
+    hub.fail(WEIGHTS.replace("GET", "(GET|HEAD)"), status, times=99)
+    found, waits = hub.call(downloaded, name)
+    assert type(found) is HubError
+    assert f"status {status}" in str(found)
+    assert waits == []
+
+
+@pytest.mark.parametrize("body", [b"<html>log in</html>", b"", b"[]", b"null", b"{}", b"7"])
+def test_an_answer_that_is_not_the_hubs_is_one_message(hub: Hub, remote: tuple[Path, str], body: bytes) -> None:
+    hub.clear()
+    hub.fail("GET /api/models/org/adapter", 200, times=99, body=body)
+    found, _ = hub.call(downloaded, "org/adapter")
+    hub.clear()
+    assert isinstance(found, HubError)
+    assert "cannot be read" in str(found)
+
+
+def test_what_a_recipe_lacks_is_said(hub: Hub, remote: tuple[Path, str], data: Path, tmp_path: Path) -> None:
+    name = changed(hub, "org/lacking", edited(hub, "pgtune/status.json", left_out_arguments=["prefix"]))
+    words = ("--source", str(data / "test.jsonl"), "--limit", "1")
+    code, _, err = hub.call(command, "evaluate", name, *words, folder=tmp_path)
+    assert code == 0, err
+    assert "lacks the data adapter's prefix" in err

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. A module may import from its own floor and those below. A package stands for all in it, but the
 # tools that make the tiny base (tiny.*) are above the training that they use, and its folder's name below the model.
 FLOORS = (
-    {"errors", "left_out", "locations", "names", "progress", "quiet", "recipe_yaml", "spool", "writing"},
+    {"errors", "launcher", "left_out", "locations", "names", "progress", "quiet", "recipe_yaml", "spool", "writing"},
     {
         "example", "groups", "images", "recipe", "recipe_build", "recipe_reading", "recipe_rules", "settings",
         "settings_common", "settings_data", "settings_train", "sources",
@@ -25,11 +25,11 @@ FLOORS = (
         "architecture", "planning", "strategies",
         "arithmetic", "augment", "checkpoint", "collate", "compat", "compiling", "data", "detection", "feeding",
         "forward", "generation", "hub", "loading", "lookalikes", "loss",
-        "measuring", "merge_checks", "merging",
+        "measuring", "merge_checks", "merge_places", "merging",
         "methods", "metrics", "model", "parts", "picture", "preflight", "probes", "processor", "quantization",
         "optimizers", "overlaps", "ranks", "sharding",
-        "reading", "run_folder", "saving", "schedule", "scoring", "splits", "squares", "tracking", "verification",
-        "stopping", "visits",
+        "reading", "run_files", "run_folder", "run_forms", "saving", "schedule", "scoring", "splits", "squares",
+        "tracking", "verification", "stopping", "visits",
     },
     {
         "adapting", "audit", "evaluation", "job", "keeping", "launching", "loop", "prediction", "prediction_files",

@@ -281,7 +281,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], type[PgtuneError], str]] = {
     "it does nothing": (
         spoil(lambda weights: [weights[name].zero_() for name in weights if "lora_B" in name]),
         ModelError,
-        "the adapter does nothing: on a probe",
+        "the adapter does nothing: all its matrices lora_B are zero",
     ),
     "weights are missing": (spoil(lambda weights: weights.pop(next(iter(weights)))), ModelError, "does not fit"),
     "weights are not numbers": (
@@ -390,6 +390,82 @@ def test_where_it_may_be_written(small_bases: dict[str, Path], make: Make, tmp_p
     for wrong in ({"dtype": "float16"}, {"quantize": "int4"}):
         with pytest.raises(RecipeError, match=next(iter(wrong))):
             merge(run, tmp_path / "more", **wrong)  # type: ignore[arg-type]
+
+
+def test_through_a_link_and_into_the_working_directory(
+    small_bases: dict[str, Path], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out, link = make(small_bases["paligemma2"]), tmp_path / "out", tmp_path / "link"
+    merge(run, out)
+    link.symlink_to("out")
+    for _ in range(2):
+        assert merge(run, link, overwrite=True)["out"] == str(link)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out"]
+        assert link.is_symlink()
+    assert pgtune.load(link)
+    empty, lost = tmp_path / "empty", tmp_path / "lost"
+    empty.mkdir()
+    lost.symlink_to("nowhere")
+    with pytest.raises(RunError, match="a symbolic link that leads nowhere"):
+        merge(run, lost)
+    monkeypatch.chdir(empty)
+    with pytest.raises(RunError, match="is or holds the working directory"):
+        merge(run, ".")
+    merge(run, "in")
+    assert (empty / "in" / "config.json").is_file()
+
+
+def test_other_files_are_not_lost(small_bases: dict[str, Path], make: Make, tmp_path: Path) -> None:
+    run, out = make(small_bases["paligemma2"]), tmp_path / "out"
+    merge(run, out)
+    with pytest.raises(RunError, match=r"inside lies in .*out, a run or model of its own"):
+        merge(run, out / "deep" / "inside")
+    with pytest.raises(RunError, match="is a file"):
+        merge(run, out / "config.json" / "inside")
+    (out / "notes").mkdir()
+    (out / "notes" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match=r"holds notes/thesis.txt, which merge did not write"):
+        merge(run, out, overwrite=True)
+    (out / "notes" / "thesis.txt").unlink()
+    merge(run, out, overwrite=True)
+    status = out / "pgtune" / "status.json"
+    facts = json.loads(status.read_text())
+    del facts["merged"]["files"]
+    status.write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="does not say which of its files merge wrote"):
+        merge(run, out, overwrite=True)
+
+
+def test_a_file_that_comes_while_it_merges_is_not_lost(
+    small_bases: dict[str, Path], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out = make(small_bases["paligemma2"]), tmp_path / "out"
+    merge(run, out)
+    real = merging.check_reloaded
+
+    def slow(*given: Any) -> None:
+        (out / "thesis.txt").write_text("years of work")
+        real(*given)
+
+    monkeypatch.setattr(merging, "check_reloaded", slow)
+    with pytest.raises(RunError, match=r"holds thesis.txt"):
+        merge(run, out, overwrite=True)
+    assert (out / "thesis.txt").is_file()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_link_in_the_place_of_a_folder_is_replaced_and_leaves_nothing(tmp_path: Path) -> None:
+    there, link = tmp_path / "there", tmp_path / "link"
+    there.mkdir()
+    for target in ("there", "nowhere"):
+        link.unlink(missing_ok=True) if link.is_symlink() else shutil.rmtree(link, ignore_errors=True)
+        link.symlink_to(target)
+        (tmp_path / ".link.old").symlink_to("there")  # as an earlier version left it
+        for _ in range(2):
+            write_folder(link, lambda aside: (aside / "x").write_text("1") and None)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
+        assert (link / "x").is_file()
+        assert not any(there.iterdir())
 
 
 def test_training_leaves_a_merged_folder_alone(

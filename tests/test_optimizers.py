@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -111,6 +112,9 @@ def test_8_bit_needs_bitsandbytes(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ModelError, match=r"adamw_8bit needs bitsandbytes; install it with: pip install 'pgtune\[quant"):
         new_optimizer(loaded, recipe)
+    with pytest.raises(ModelError, match="adamw_8bit needs bitsandbytes"):
+        train(recipe)
+    assert not Path(recipe.output_dir).exists(), "said before there is a run"
 
 
 def test_8_bit_learns_nearly_the_same_in_a_quarter_of_the_state(make, small_bases, data, tmp_path):

@@ -393,7 +393,61 @@ def test_what_is_said_to_fit_does(base: str, memory: str, devices: int, lora: di
         after = plan(changed, bytes_of(memory), change.devices, seen=SHORT)
         assert after.fits
         assert after.peak.total == change.total
-        assert after.effective_batch * devices == made.effective_batch * change.devices
+        assert after.effective_batch == made.effective_batch
+
+
+def test_what_is_proposed_for_more_devices_keeps_the_effective_batch() -> None:
+    recipe = recipe_of("google/paligemma2-3b-pt-896", "train.batch_size=8", lora=None)
+    made = plan(recipe, bytes_of("24GB"), seen=SHORT)
+    more = [change for change in made.changes if change.devices > 1]
+    assert more
+    for change in more:
+        after = plan(load_recipe(recipe.model_dump(mode="json"), change.overrides), None, change.devices, seen=SHORT)
+        assert after.effective_batch == made.effective_batch == 8
+    odd = plan(recipe_of("google/paligemma2-28b-pt-224", "train.batch_size=3", lora=None), 24 * 10**9, seen=SHORT)
+    assert all(change.devices == 1 for change in odd.changes), "three examples are not shared by 2, 4, 8 ... devices"
+
+
+def test_decoding_alone_asks_for_no_other_training() -> None:
+    """At 896 pixels it is the evaluation that is too large: in smaller batches it fits, and nothing else changes."""
+    recipe = recipe_of("google/paligemma2-3b-pt-896", "train.batch_size=4")
+    made = plan(recipe, bytes_of("24GB"), seen=SHORT)
+    assert made.trains
+    assert not made.fits
+    (change,) = made.changes
+    assert [one.partition("=")[0] for one in change.overrides] == ["train.gradient_checkpointing", "eval.batch_size"]
+
+
+def test_what_is_pasted_behind_other_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["quickstart", "model.base=google/paligemma2-28b-pt-448", "lora=null", "train.learning_rate=auto"]
+    assert main(["plan", *words, "--memory", "80GB", "--json"]) == 0
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert any("lora.rank=16" in change["overrides"] for change in changes)
+    for change in changes:
+        devices = ["--devices", str(change["devices"])]
+        assert main(["plan", *words, *change["overrides"], "--memory", "80GB", *devices]) == 0
+        assert capsys.readouterr().out.startswith("fits")
+    assert main(["plan", "quickstart", words[1], "train.batch_size=12", "--memory", "24GB"]) == 0
+    assert "in place of train.batch_size=12, where both name a key" in capsys.readouterr().out
+
+
+def test_little_to_spare_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    total = plan(recipe_of("tiny"), seen=SHORT).peak.total + planning.RESERVE["gpu"]
+    assert plan(recipe_of("tiny"), round(1.05 * total), seen=SHORT).tight
+    assert not plan(recipe_of("tiny"), round(1.2 * total), seen=SHORT).tight
+    assert main(["plan", "quickstart", "--memory", "1.1GB"]) == 0
+    assert capsys.readouterr().out.startswith("fits, with little to spare: ")
+
+
+def test_sharding_and_checkpointing_keep_no_copies_of_weights() -> None:
+    """What autocast casts lives on in decoding alone, and not where weights are gathered for each use."""
+    recipe = recipe_of("google/paligemma2-3b-pt-224", "train.gradient_checkpointing=99", lora=None)
+    shape = architecture_of(recipe.model.base)
+    free = Memory(recipe_of("google/paligemma2-3b-pt-224", lora=None), shape, SHORT)
+    held = max(phase.total for phase in Memory(recipe, shape, SHORT).training())
+    assert held <= max(phase.total for phase in free.training())
+    assert free.cast_cache == pytest.approx(2 * 3.03e9, rel=0.25)
+    assert Memory(recipe, shape, SHORT, devices=4, sharded=True).cast_cache == 0
 
 
 def test_what_fits_needs_no_change_and_without_memory_there_is_no_verdict() -> None:
@@ -415,7 +469,7 @@ def test_sizes_are_read(text: str, size: float) -> None:
     assert bytes_of(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "lots", "24 gigs", "-1GB", "0GB", "GB", "24"])
+@pytest.mark.parametrize("text", ["", "lots", "24 gigs", "-1GB", "0GB", "GB", "24", "9" * 400 + "GB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="--memory"):
         bytes_of(text)

@@ -69,6 +69,8 @@ def test_a_part_may_have_its_own_learning_rate() -> None:
     recipe = load_recipe(good(), [both, "train.learning_rates.vision_tower=1e-6"])
     assert recipe.peak_learning_rate("vision_tower") == 1e-6
     assert recipe.peak_learning_rate("language_model") == recipe.resolved_learning_rate
+    assert recipe.rates_in_words == "0.0001 (vision_tower 1e-06)"
+    assert load_recipe(good(), ["train.learning_rate=2e-4"]).rates_in_words == "0.0002"
     pattern = load_recipe(good(), ["lora.targets=.*linear", "train.learning_rates.projector=1e-6"])
     assert pattern.peak_learning_rate("projector") == 1e-6, "what a pattern adapts is looked up in the model"
 

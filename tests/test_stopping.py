@@ -6,6 +6,8 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from pgtune.feeding import Feed
 from pgtune.forward import SuffixLossModel
 from pgtune.stopping import StopRequest
 
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 
 
 @pytest.fixture(scope="module")
@@ -446,3 +448,27 @@ def test_a_log_that_lacks_a_step_is_refused(recipe, at_row, log):
     file.write_text("".join([rows[0], rows[1], *rows[1:]]), encoding="utf-8")
     with pytest.raises(RunError, match="and step 2 should have one row"):
         train(stopped, resume=True)
+
+
+def test_nobody_has_to_read_what_is_said():
+    """`pgtune train R 2>&1 | head -1` goes on to the end of its work."""
+    code = (
+        "import sys, time; from pgtune.progress import say\n"
+        "say('one'); sys.stdin.readline()\n"
+        "for _ in range(3): say('two')\n"
+        "print('done')"
+    )
+    speaking = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert speaking.stdin is not None
+    assert speaking.stderr is not None
+    assert speaking.stdout is not None
+    assert speaking.stderr.readline() == "one\n"
+    speaking.stderr.close()
+    speaking.stdin.write("go on\n")
+    speaking.stdin.close()
+    assert speaking.stdout.read() == "done\n"
+    assert speaking.wait() == 0
+    speaking.stdout.close()

@@ -6,16 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pgtune.hub.card_metadata import GOOGLE, metadata, plain, sources_of
 from pgtune.hub.contents import Contents, gather
-from pgtune.hub.published import EVERYWHERE
 from pgtune.metrics.show import columns
 from pgtune.names import ADAPTER_HELP, BASES, CREDENTIALED
 
 __all__ = ["card", "card_of"]
 
-TASK = "image-text-to-text"
 GEMMA = "https://ai.google.dev/gemma/terms"
-GOOGLE = "google/paligemma"
 UNNAMED = "org/name"
 
 
@@ -47,63 +45,7 @@ def card_of(contents: Contents, repo_id: str) -> str:
         _limits(contents),
         _licence(contents),
     ]
-    return f"---\n{_metadata(contents, repo_id)}\n---\n\n" + "\n\n".join(sections) + "\n"
-
-
-def _metadata(contents: Contents, repo_id: str) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
-
-    adapter = contents.kind == "adapter"
-    named = dict(_sources(contents))
-    source = next(iter(named.values()))
-    split = contents.metrics.get("split")
-    dataset = source.removeprefix("hub:") if source.startswith("hub:") else contents.recipe.data.adapter
-    results = [
-        EvalResult(
-            task_type=TASK,
-            dataset_type=dataset,
-            dataset_name=_plain(named.get(str(split), source)),
-            dataset_split=split,
-            metric_type=metric,
-            metric_name=metric,
-            metric_value=value,
-        )
-        for metric, value in contents.metrics["after"].items()
-    ]
-    data = ModelCardData(
-        base_model=contents.base,
-        base_model_relation="adapter" if adapter else "finetune",
-        library_name="peft" if adapter else "transformers",
-        pipeline_tag=TASK,
-        datasets=sorted({one.removeprefix("hub:") for one in named.values() if one.startswith("hub:")}) or None,
-        model_name=repo_id.partition("/")[2],
-        eval_results=results or None,
-        tags=["paligemma", "pgtune", *(["lora"] if adapter else [])],
-        **_license_keys(contents),
-    )
-    return data.to_yaml()
-
-
-def _license_keys(contents: Contents) -> dict[str, Any]:
-    if contents.base in BASES:
-        return {"license": "apache-2.0"}
-    if contents.base.startswith(GOOGLE):
-        return {"license": "gemma"}
-    link = f"https://huggingface.co/{contents.base}"
-    return {"license": "other", "license_name": "as-the-base-model", "license_link": link}
-
-
-def _sources(contents: Contents) -> list[tuple[str, str]]:
-    """(split, source) as they are told."""
-    data = contents.recipe.data
-    given = [(split, getattr(data, split)) for split in ("train", "validation", "test")]
-    return [(split, source.source) for split, source in given if source is not None]
-
-
-def _plain(source: str) -> str:
-    for prefix in EVERYWHERE:
-        source = source.removeprefix(prefix)
-    return source
+    return f"---\n{metadata(contents, repo_id)}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
 def _base(contents: Contents) -> str:
@@ -136,6 +78,8 @@ def _title(contents: Contents, repo_id: str) -> str:
         "full": "All weights, fine-tuned from",
         "merged": "All weights: an adapter merged into",
     }[contents.kind]
+    if contents.quantized:
+        what = "All weights, the language model's in 8 or 4 bits (bitsandbytes): an adapter merged into"
     adapter = contents.recipe.data.adapter
     task = ADAPTER_HELP.get(adapter, "data of its maker's own")
     return (
@@ -151,7 +95,7 @@ def _use(contents: Contents, repo_id: str) -> str:
     lines += [
         "**The prompt.** The picture first, then the prefix (`PROMPT` above) and a newline; the answer is the suffix. "
         "The processor puts the picture's tokens, `<bos>` and the newline in their places. Prefixes must be written as "
-        "in training, to the letter; they are those of the data adapter and its arguments in `pgtune/recipe.yaml`.",
+        f"in training, to the letter; they are those of the data adapter{_prompts(contents)}.",
         "",
         f"**Pictures** are resized to a square by the processor ({recipe.model.resample}, {recipe.model.image_fit}). "
         f"**Answers** are decoded {_decoding(recipe.eval.num_beams)}, up to {recipe.eval.max_new_tokens} tokens.",
@@ -171,6 +115,13 @@ def _use(contents: Contents, repo_id: str) -> str:
     return "\n".join(lines)
 
 
+def _prompts(contents: Contents) -> str:
+    """Where the prompts stand."""
+    if contents.left_out:
+        return ", of whose arguments some are not told (see Data): ask who made this"
+    return " and its arguments in `pgtune/recipe.yaml`"
+
+
 def _cell(text: str) -> str:
     """Text of the data in a table of Markdown: as it is, never as markup."""
     short = text if len(text) <= 200 else f"{text[:200]}..."
@@ -187,7 +138,7 @@ def _sample(contents: Contents, repo_id: str) -> list[str]:
     at = f', revision="{contents.revision}"' if contents.revision and not shipped else ""
     name = f"{contents.base}.path()" if shipped else f'"{contents.base}"{at}'
     uncapped = "" if recipe.model.final_logit_softcapping else "None"
-    lines = ["import torch"]
+    lines = ["# needs bitsandbytes"] if contents.quantized else ["import torch"]
     lines += ["from peft import PeftModel"] if adapter else []
     lines += ["from PIL import Image", "from transformers import AutoProcessor, PaliGemmaForConditionalGeneration", ""]
     lines += [f"from pgtune import {contents.base}  # the base lies in this package", ""] if adapter and shipped else []
@@ -195,7 +146,8 @@ def _sample(contents: Contents, repo_id: str) -> list[str]:
     source = name if adapter else f'"{repo_id}"'
     lines += [
         "model = PaliGemmaForConditionalGeneration.from_pretrained(",
-        f'    {source}, dtype=torch.float32, attn_implementation={{"text_config": "eager"}}',
+        f"    {source}, {'' if contents.quantized else 'dtype=torch.float32, '}"
+        'attn_implementation={"text_config": "eager"}',
         ")",
     ]
     if uncapped and adapter:
@@ -255,8 +207,8 @@ def _split(contents: Contents) -> list[str]:
 def _data(contents: Contents) -> str:
     recipe, status = contents.recipe, contents.status
     lines = ["## Data", "", "| | |", "|---|---|"]
-    for split, source in _sources(contents):
-        link = f"[{_plain(source)}](https://huggingface.co/datasets/{_plain(source)})"
+    for split, source in sources_of(contents):
+        link = f"[{plain(source)}](https://huggingface.co/datasets/{plain(source)})"
         shown = link if source.startswith("hub:") else f"`{source}`"
         lines.append(f"| {split} | {shown}, split `{getattr(recipe.data, split).split}` |")
     lines.append(f"| data adapter | `{recipe.data.adapter}` |")
@@ -267,9 +219,18 @@ def _data(contents: Contents) -> str:
     for key, words in (("data", "learnt"), ("test", "of the test")):
         if key in status:
             lines.append(f"| SHA-256 of the texts {words} | `{status[key]}` |")
-    none = "Nothing of the data is in this repo: no picture, prompt, answer or prediction."
+    none = "No row of the data is in this repo: no picture, prompt, answer or prediction."
     some = "The data itself is not in this repo; some of its rows are shown above and in `pgtune/`."
-    return "\n".join([*lines, "", some if contents.examples else none])
+    last = [some if contents.examples else none]
+    if recipe.data.adapter_args or contents.left_out:
+        last.append(
+            "Told are the data adapter's arguments in `pgtune/recipe.yaml`: names of columns and files, choices and "
+            "numbers" + (", and texts." if contents.examples else ".")
+        )
+    if contents.left_out:
+        names = ", ".join(f"`{name}`" for name in contents.left_out)
+        last.append(f"Left out there, as they are text: {names}; without them the data adapter takes its defaults.")
+    return "\n".join([*lines, "", " ".join(last)])
 
 
 def _training(contents: Contents) -> str:
@@ -286,13 +247,13 @@ def _training(contents: Contents) -> str:
         rows.append(("hardware", versions["device"]))
     if "seconds" in status:
         rows.append(("time of the steps", _time(status["seconds"])))
-    if recipe.model.adapter is not None:
-        rows.append(("went on from", f"`{recipe.model.adapter}`"))
+    if contents.went_on:
+        rows.append(("went on from", f"`{recipe.model.adapter}`" if recipe.model.adapter else "an earlier run"))
     packages = [f"{name} {versions[name]}" for name in ("pgtune", "transformers", "peft", "torch") if name in versions]
     if packages:
         rows.append(("made with", ", ".join(packages)))
     lines = ["## Training", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
-    lines.append("The whole recipe is in `pgtune/recipe.yaml`, with files named without their places.")
+    lines.append("The recipe is in `pgtune/recipe.yaml`, with files named without their places.")
     return "\n".join(lines)
 
 
@@ -322,12 +283,16 @@ def _limits(contents: Contents) -> str:
         lines.append("- It was not scored: nothing is known about how well it does.")
     elif contents.metrics["n"] < 100:
         lines.append(f"- It was scored on {contents.metrics['n']} examples only: see the intervals.")
+    if contents.kind == "merged":
+        lost = "merged and rounded to 8 or 4 bits" if contents.quantized else "merged"
+        lines.append(f"- The scores are those of base and adapter, before they were {lost}: what this model scores was "
+                     "not measured for this card.")
     if contents.findings:
         lines.append("- Test and training share material (see the split): the scores may be too high.")
-    if recipe.data.adapter in ("dicom", "iu_xray", "mimic_cxr", "slake", "vqa_rad"):
+    if recipe.data.adapter in ("dicom", "iu_xray", "slake", "vqa_rad") or contents.credentialed == "mimic_cxr":
         lines.append("- It is no medical device: not for diagnosis or treatment.")
-    if recipe.data.adapter in CREDENTIALED:
-        terms = CREDENTIALED[recipe.data.adapter]
+    if contents.credentialed:
+        terms = f"{contents.credentialed}: {CREDENTIALED[contents.credentialed]}"
         lines.append(f"- Its data is credentialed ({terms}); ask whether weights may be shared.")
     if contents.base in BASES:
         lines.append(f"- The base `{contents.base}` has seen generated pictures only: it is for trying things out.")

@@ -16,17 +16,25 @@ Everything is made from what is known, file by file; nothing is taken because it
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from pgtune.errors import HubError, ModelError, RunError
-from pgtune.hub.privacy import header_of
-from pgtune.hub.published import public_finding, public_metrics, public_recipe
-from pgtune.names import BASES, CREDENTIALED, HUB_ID
+from pgtune.errors import HubError, RunError
+from pgtune.example import load_adapter
+from pgtune.hub.credentialed import origin_named, origin_of, origin_of_rows
+from pgtune.hub.files import Kind, model_files, own_file
+from pgtune.hub.published import (
+    adapter_on_hub,
+    public_facts,
+    public_finding,
+    public_metrics,
+    public_recipe,
+    public_versions,
+)
+from pgtune.names import ADAPTERS, BASES, CREDENTIALED, HUB_ID
 from pgtune.overlaps import Finding
 from pgtune.recipe import Recipe, load_recipe
 from pgtune.run_folder import OWN, RunFolder, undamaged
@@ -34,13 +42,8 @@ from pgtune.writing import json_line, read_rows
 
 __all__ = ["Contents", "Kind", "gather", "named_base"]
 
-Kind = Literal["adapter", "full", "merged"]
 EXAMPLES = 50
 """Rows of predictions that --with-examples shows."""
-PROCESSOR = re.compile(r"[\w.-]+\.(json|model|txt|jinja)")
-MODEL = re.compile(r"(generation_)?config\.json|model[\w.-]*\.safetensors(\.index\.json)?")
-_AT_ONCE = 1 << 24
-_LOCAL = ("_name_or_path", "name_or_path", "_commit_hash", "is_local", "local_files_only")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,18 @@ class Contents:
     files: dict[str, Path | bytes]
     """Path in the repo -> file, or what it holds; without the card."""
     examples: list[dict[str, Any]]
+    left_out: list[str]
+    """Arguments of the data adapter that the recipe lacks, as they are text."""
+    went_on: bool
+    """Whether it went on from an adapter."""
+    credentialed: str | None
+    """The credentialed data adapter that the data came from."""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the weights are stored in 8 or 4 bits."""
+        config = self.files.get("config.json")
+        return isinstance(config, bytes) and "quantization_config" in json.loads(config)
 
     def size_of(self, name: str) -> int:
         """Bytes of a file."""
@@ -107,6 +122,7 @@ def gather(
     revision: str | None = None,
     merged: Path | None = None,
     with_examples: bool = False,
+    checked: bool = False,
 ) -> Contents:
     """All that a push of this run holds, but for the card.
 
@@ -116,6 +132,7 @@ def gather(
         revision: of the base, where it is known better.
         merged: a folder that holds the run merged, to be pushed in place of its adapter.
         with_examples: rows of the data too.
+        checked: the weights were looked through before.
 
     Raises:
         RunError: not a run, not finished, damaged, or of data that may not be shown.
@@ -133,53 +150,82 @@ def gather(
         kind = "full"
     base, found = named_base(folder, recipe, base)
     revision = revision or found
-    with undamaged(folder.metrics):
-        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
     with undamaged(folder.status_file):
         status = folder.status()
+    credentialed = _credentialed(folder, recipe, status, resolve=with_examples)
+    with undamaged(folder.metrics):
+        given = json.loads(own_file(folder.metrics, folder.path).read_text(encoding="utf-8"))
+        metrics = public_metrics(given, recipe.data.adapter)
     findings = []
     if folder.overlaps_file.is_file():
         with undamaged(folder.overlaps_file):
-            findings = [Finding(**one) for one in json.loads(folder.overlaps_file.read_text(encoding="utf-8"))]
-    public = public_recipe(recipe, base, revision, name)
-    versions = _versions(folder)
-    facts = {key: status.get(key) for key in ("data", "validation", "test", "effective_batch")}
-    facts |= _counted(folder, metrics, facts["effective_batch"])
-    facts = {"state": "finished", "kind": kind, **{key: value for key, value in facts.items() if value is not None}}
-    documents: dict[str, Any] = {
-        "metrics.json": public_metrics(metrics, recipe.data.adapter),
-        "status.json": facts,
-        "overlaps.json": [asdict(public_finding(finding)) for finding in findings],
-    }
-    files = _weights(folder, merged, kind, base, revision)
+            found_there = json.loads(own_file(folder.overlaps_file, folder.path).read_text(encoding="utf-8"))
+            findings = [public_finding(Finding(**one)) for one in found_there]
+    on_hub = adapter_on_hub(recipe.model.adapter, folder.path, status)
+    public, left_out = public_recipe(recipe, base, revision, name, adapter=on_hub, texts=with_examples)
+    versions = public_versions(_versions(folder))
+    facts = {"state": "finished", "kind": kind, **public_facts(status)}
+    facts |= _counted(folder, facts.get("effective_batch"))
+    # For a push of what was fetched.
+    went_on = recipe.model.adapter is not None or status.get("went_on") is True
+    left_out = sorted({*left_out, *_left_out_before(status, public)})
+    facts |= {"credentialed": credentialed} if credentialed else {}
+    facts |= {"went_on": True} if went_on else {}
+    facts |= {"adapter_on_hub": True} if on_hub else {}
+    facts |= {"left_out_arguments": left_out} if left_out else {}
+    files = model_files(folder, merged, kind, base, revision, checked=checked)
     text = yaml.safe_dump({**public, "versions": versions}, sort_keys=False, allow_unicode=True)
     files[f"{OWN}/recipe.yaml"] = ("# The recipe of this run; files are named without their places.\n" + text).encode()
+    documents: dict[str, Any] = {
+        "metrics.json": metrics,
+        "status.json": facts,
+        "overlaps.json": [asdict(finding) for finding in findings],
+    }
     for file, document in documents.items():
-        files[f"{OWN}/{file}"] = _json(document)
-    examples = _examples(folder, recipe) if with_examples else []
+        files[f"{OWN}/{file}"] = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    examples = _examples(folder, credentialed) if with_examples else []
     if with_examples:
         files[f"{OWN}/examples.jsonl"] = "".join(map(json_line, examples)).encode()
         if folder.picture.is_file():
-            files[f"{OWN}/predictions.png"] = folder.picture
+            files[f"{OWN}/predictions.png"] = own_file(folder.picture, folder.path)
     return Contents(
         kind=kind,
         recipe=load_recipe(public),
         versions=versions,
-        metrics=documents["metrics.json"],
+        metrics=metrics,
         status=facts,
-        findings=[public_finding(finding) for finding in findings],
+        findings=findings,
         base=base,
         revision=revision,
         files=files,
         examples=examples,
+        left_out=left_out,
+        went_on=went_on,
+        credentialed=credentialed,
     )
 
 
-def _json(document: Any) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False, sort_keys=False) + "\n").encode()
+def _credentialed(folder: RunFolder, recipe: Recipe, status: dict[str, Any], *, resolve: bool) -> str | None:
+    """The credentialed data adapter that the run's data came from: as the run noted when it started, or by its recipe.
+
+    Args:
+        resolve: import a data adapter of the user's own, to see what it is derived from, where the run noted nothing.
+    """
+    noted = status.get("credentialed")
+    found = (noted if noted in CREDENTIALED else None) or origin_named(recipe.data.adapter)
+    if found is None and resolve and "credentialed" not in status and recipe.data.adapter not in ADAPTERS:
+        found = origin_of(load_adapter(recipe.data.adapter, recipe.data.adapter_args))
+    return found
 
 
-def _counted(folder: RunFolder, metrics: dict[str, Any], effective: Any) -> dict[str, Any]:
+def _left_out_before(status: dict[str, Any], public: dict[str, Any]) -> list[str]:
+    """Of a run that was fetched: the arguments that its recipe lacked already."""
+    before = status.get("left_out_arguments")
+    names = [name for name in before if isinstance(name, str)] if isinstance(before, list) else []
+    return [name for name in names if name.isidentifier() and name not in public["data"]["adapter_args"]]
+
+
+def _counted(folder: RunFolder, effective: Any) -> dict[str, Any]:
     """How many examples were learnt from and how long the steps took, as the log of the steps has it."""
     with undamaged(folder.log):
         rows = read_rows(folder.log)
@@ -193,89 +239,20 @@ def _counted(folder: RunFolder, metrics: dict[str, Any], effective: Any) -> dict
         }
 
 
-def _weights(
-    folder: RunFolder, merged: Path | None, kind: Kind, base: str, revision: str | None
-) -> dict[str, Path | bytes]:
-    """Weights, their configuration and the processor, none of which names a place on this machine."""
-    place = merged or (folder.adapter if kind == "adapter" else folder.model)
-    files: dict[str, Path | bytes] = {}
-    if kind == "adapter":
-        config = _read(place / "adapter_config.json")
-        config |= {"base_model_name_or_path": base, "revision": revision}
-        files = {"adapter_config.json": _json(config)}
-        files["adapter_model.safetensors"] = place / "adapter_model.safetensors"
-    else:
-        for file in sorted(place.iterdir()):
-            if MODEL.fullmatch(file.name):
-                files[file.name] = file if file.name.endswith(".safetensors") else _json(_cleaned(_read(file)))
-    processor = merged or folder.processor
-    if not processor.is_dir():
-        raise RunError(f"{processor} is missing: tokenizer and image processor of the run")
-    for file in sorted(processor.iterdir()):
-        if PROCESSOR.fullmatch(file.name) and not MODEL.fullmatch(file.name) and file.name != "adapter_config.json":
-            small = file.suffix == ".json" and file.name != "tokenizer.json"
-            files[file.name] = _json(_cleaned(_read(file))) if small else file
-    for name, found in files.items():
-        if name.endswith(".safetensors") and isinstance(found, Path):
-            _check_weights(found)
-    if not any(name.endswith(".safetensors") for name in files):
-        raise ModelError(f"{place}: holds no weights")
-    return files
-
-
-def _read(file: Path) -> dict[str, Any]:
-    with undamaged(file):
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
-
-
-def _cleaned(config: dict[str, Any]) -> dict[str, Any]:
-    """Without where it was loaded from."""
-    return {
-        key: _cleaned(value) if isinstance(value, dict) else value for key, value in config.items() if key not in _LOCAL
-    }
-
-
-def _check_weights(file: Path) -> None:
-    """That a safetensors file is whole and holds numbers.
-
-    Raises:
-        ModelError: it is damaged.
-    """
-    import numpy as np
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="np") as opened:
-            names = list(opened.keys())
-        header = header_of(file)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{file}: damaged: {error}") from error
-    raw = np.memmap(file, dtype=np.uint8, mode="r")
-    start = 8 + int(raw[:8].view("<u8")[0])
-    for name in names:
-        entry: Any = header[name]
-        if entry["dtype"] not in ("F32", "BF16"):
-            continue
-        first, last = entry["data_offsets"]
-        kind, infinite = (np.uint16, 0x7F80) if entry["dtype"] == "BF16" else (np.uint32, 0x7F800000)
-        for at in range(first, last, _AT_ONCE):
-            words: Any = raw[start + at : start + min(at + _AT_ONCE, last)].view(kind)
-            if bool(((words & infinite) == infinite).any()):
-                raise ModelError(f"{file}: damaged: {name} holds NaN or infinity")
-
-
-def _examples(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
+def _examples(folder: RunFolder, credentialed: str | None) -> list[dict[str, Any]]:
     """Rows that were scored: what was asked, answered and wanted. No picture's place, and no metadata.
 
     Raises:
         RunError: the data may not be shown to others, or nothing was scored.
     """
-    if terms := CREDENTIALED.get(recipe.data.adapter):
-        raise RunError(f"{folder.path}: no examples of {recipe.data.adapter} may be shown: {terms}")
     with undamaged(folder.predictions):
         rows = read_rows(folder.predictions)
+        # Of a run that noted nothing, the rows know.
+        credentialed = credentialed or origin_of_rows(row.get("metadata", {}) for row in rows)
+    if credentialed:
+        raise RunError(f"{folder.path}: no examples of {credentialed} may be shown: {CREDENTIALED[credentialed]}")
     if not rows:
         raise RunError(f"{folder.path}: there are no examples to show: the run was not scored (predictions.jsonl)")
+    own_file(folder.predictions, folder.path)
     kept = ("prefix", "prediction", "before", "references", "scores")
     return [{key: row[key] for key in kept if key in row} for row in rows[:EXAMPLES]]

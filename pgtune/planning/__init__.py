@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pgtune.architecture import Architecture, Linear, architecture_of, part_of
 from pgtune.errors import PgtuneError, RecipeError
 from pgtune.planning.data import Workload, workload
-from pgtune.planning.fit import RECOMPUTE, levels, smaller_batches
+from pgtune.planning.fit import RECOMPUTE, Kind, decoding_batches, levels, train_batches
 from pgtune.planning.memory import Device, Memory, Phase
 from pgtune.recipe import Recipe, load_recipe
 from pgtune.schedule import total_steps
@@ -48,10 +49,10 @@ def bytes_of(text: str) -> int:
         RecipeError: no size, or none above zero.
     """
     match = _SIZE.fullmatch(text.strip())
-    value = round(float(match[1]) * _SUFFIXES[(match[2] or "").lower()]) if match else 0
-    if value < 10**6:
-        raise RecipeError(f"--memory: expected a size such as 24GB or 80GiB, not {text!r}")
-    return value
+    size = float(match[1]) * _SUFFIXES[(match[2] or "").lower()] if match else 0.0
+    if not 10**6 <= size < 10**18:
+        raise RecipeError(f"--memory: expected a size such as 24GB or 80GiB, not {text[:40]!r}")
+    return round(size)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,17 @@ class Plan:
     def fits(self) -> bool | None:
         """Whether the peak and the reserve are within what there is; None where that is not known."""
         return None if self.available is None else self.peak.total + self.reserve <= self.available
+
+    @property
+    def trains(self) -> bool | None:
+        """Whether the steps fit, decoding aside."""
+        steps = max(phase.total for phase in self.memory.training())
+        return None if self.available is None else steps + self.reserve <= self.available
+
+    @property
+    def tight(self) -> bool:
+        """Whether it fits with less than a tenth of the memory to spare."""
+        return bool(self.fits) and self.peak.total + self.reserve > 0.9 * (self.available or 0)
 
     @property
     def effective_batch(self) -> int:
@@ -214,38 +226,54 @@ def _planned(
     return Plan(recipe, memory.decided(room), available, strategy)
 
 
-_ENOUGH = 3
-"""So many ways to make it fit are shown."""
+_ENOUGH = 2
+"""So many ways of the same training on the same devices are shown; where there is none, one of each other kind."""
 
 
 def _fitting(made: Plan, bfloat16: bool) -> Iterator[Change]:
-    """Ways to make it fit, the cheapest first; each dearer one allows larger batches than those before it."""
-    kind, found = made.memory.device, 0
+    """Ways to make it fit, the cheapest first; of a kind, each dearer one allows larger batches than that before it."""
     decided = made.memory.recipe  # said outright: with another batch `auto` might decide otherwise
     document = decided.model_dump(mode="json")
     auto, again = made.recipe.train.gradient_checkpointing == "auto", decided.train.gradient_checkpointing
     said = (f"{RECOMPUTE}={json.dumps(again)}",) if auto and again else ()
-    batches_left = list(smaller_batches(made.recipe))
-    for others, devices in levels(decided, made.memory.devices, made.strategy, made.memory.trained_parameters):
+    now = made.memory.devices
+    sizes: dict[Kind, list[int]] = {"same": [], "lora": [], "devices": []}
+    for kind, others, devices in levels(decided, now, made.strategy, made.memory.trained_parameters):
+        if len(sizes[kind]) == (_ENOUGH if kind == "same" else 1) or (kind != "same" and sizes["same"]):
+            continue
         others = others if any(one.startswith(RECOMPUTE) for one in others) else (*said, *others)
-        for place, batches in enumerate(batches_left):
-            overrides = (*batches, *others)
-            if overrides == said and devices == made.memory.devices:
-                continue
-            try:
-                recipe = load_recipe(document, overrides)
-                tried = _planned(
-                    recipe, made.memory.architecture, made.memory.workload, made.available, devices, kind, bfloat16
-                )
-            except RecipeError:  # a combination that cannot be
-                continue
-            if tried.fits:
-                yield Change(overrides, devices, tried.peak.total)
-                found += 1
-                batches_left = batches_left[:place]  # what costs more must allow larger batches
+        for size, batches in train_batches(decided, devices // now):
+            if size <= max(sizes[kind], default=0):  # dearer, and no larger
                 break
-        if found == _ENOUGH or not batches_left:
-            return
+            change = _with_decoding(made, document, (*batches, *others), devices, bfloat16)
+            if change is not None:
+                yield change
+                sizes[kind].append(size)
+                break
+
+
+def _with_decoding(
+    made: Plan, document: dict[str, Any], overrides: tuple[str, ...], devices: int, bfloat16: bool
+) -> Change | None:
+    """The overrides, and the largest batch to decode in with which they fit; None where they do not."""
+
+    def tried(*more: str) -> Plan:
+        recipe, memory = load_recipe(document, (*overrides, *more)), made.memory
+        return _planned(
+            recipe, memory.architecture, memory.workload, made.available, devices, memory.device, bfloat16
+        )
+
+    try:
+        first = tried()
+        if not first.trains:
+            return None
+        for decoding in decoding_batches(first.recipe):
+            found = tried(*decoding)
+            if found.fits:
+                return Change((*overrides, *decoding), devices, found.peak.total)
+    except RecipeError:  # a combination that cannot be
+        pass
+    return None
 
 
 def first_gpu() -> tuple[int, bool] | None:

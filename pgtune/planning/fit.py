@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pgtune.recipe import Recipe
 
-__all__ = ["RECOMPUTE", "levels", "smaller_batches"]
+__all__ = ["RECOMPUTE", "Kind", "decoding_batches", "levels", "train_batches"]
+
+Kind = Literal["same", "lora", "devices"]
+"""The same training on the devices that there are; LoRA on them in place of full fine-tuning; more of them."""
 
 RECOMPUTE = "train.gradient_checkpointing"
+MOST_DEVICES = 64
 
 
-def levels(recipe: Recipe, devices: int, strategy: str, trained: int) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Changes beside the batch, and devices, the cheapest first.
+def levels(recipe: Recipe, devices: int, strategy: str, trained: int) -> Iterator[tuple[Kind, tuple[str, ...], int]]:
+    """Changes beside the batch, and devices: of each kind the cheapest first.
 
     Args:
+        recipe: with `train.gradient_checkpointing` decided.
         trained: parameters: an 8-bit optimiser pays where there are many.
     """
     now = recipe.train.gradient_checkpointing
@@ -26,44 +32,47 @@ def levels(recipe: Recipe, devices: int, strategy: str, trained: int) -> Iterato
     states: list[tuple[str, ...]] = [()]
     if recipe.train.optimizer == "adamw" and trained > 10**8:
         states.append(("train.optimizer=adamw_8bit",))
-    sharing: list[tuple[str, ...]] = [()]
-    if devices > 1 and strategy == "ddp":
-        sharing.append(("train.strategy=fsdp",))
     for state in states:
         for again in recompute:
-            yield (*again, *state), devices
-    for shared in sharing[1:]:
+            yield "same", (*again, *state), devices
+    if devices > 1 and strategy == "ddp":
         for again in recompute:
-            yield (*again, *shared), devices
+            yield "same", (*again, "train.strategy=fsdp"), devices
     if recipe.lora is not None and recipe.model.quantization == "none":
         for again in recompute:
-            yield (*again, "model.quantization=nf4"), devices
-    more = devices * 2 if devices > 1 else 2
-    while more <= 64:
-        split = () if recipe.lora is None else ("train.strategy=fsdp",)
-        for again in recompute:
-            yield (*again, *split), more
-        more *= 2
+            yield "same", (*again, "model.quantization=nf4"), devices
     if recipe.lora is None and recipe.model.trainable is None:
+        rate = () if recipe.train.learning_rate == "auto" else ("train.learning_rate=auto",)
         for quantization in ((), ("model.quantization=nf4",)):
             for again in recompute:
-                yield (*again, "lora.rank=16", "train.learning_rate=1e-4", *quantization), devices
+                yield "lora", (*again, "lora.rank=16", *rate, *quantization), devices
+    more = devices * 2 if devices > 1 else 2
+    while more <= MOST_DEVICES:
+        split = () if recipe.lora is None else ("train.strategy=fsdp",)
+        for again in recompute:
+            yield "devices", (*again, *split), more
+        more *= 2
 
 
-def smaller_batches(recipe: Recipe) -> Iterator[tuple[str, ...]]:
-    """The same effective batch in smaller pieces; decoding in smaller batches too."""
+def train_batches(recipe: Recipe, times_devices: int = 1) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The same effective batch in smaller and smaller pieces: examples at once on a device, and the overrides.
+
+    Args:
+        times_devices: on so many times as many devices; nothing where they cannot share the batch evenly.
+    """
     size, times = recipe.train.batch_size, recipe.train.gradient_accumulation_steps
-    decoded = recipe.eval.batch_size or 4 * size
+    share, left = divmod(size * times, times_devices)
+    for piece in range(size, 0, -1) if not left else ():
+        if share % piece == 0:
+            batch = (f"train.batch_size={piece}",) if piece != size else ()
+            steps = share // piece
+            yield piece, (*batch, *((f"train.gradient_accumulation_steps={steps}",) if steps != times else ()))
+
+
+def decoding_batches(recipe: Recipe) -> Iterator[tuple[str, ...]]:
+    """Decoding in smaller and smaller batches."""
+    batch = recipe.eval.batch_size or 4 * recipe.train.batch_size
     yield ()
-    smaller = decoded
-    while smaller > 1:  # decoding alone: the training stays as it is
-        smaller = max(1, smaller // 2)
-        yield (f"eval.batch_size={smaller}",)
-    pieces = [piece for piece in range(size - 1, 0, -1) if size % piece == 0]
-    for piece in pieces:
-        batch = (f"train.batch_size={piece}", f"train.gradient_accumulation_steps={times * size // piece}")
-        yield (*batch, *([f"eval.batch_size={min(decoded, 4 * piece)}"] if recipe.eval.batch_size else []))
-    if pieces:
-        last = (f"train.batch_size={pieces[-1]}", f"train.gradient_accumulation_steps={times * size}")
-        for few in (2, 1):
-            yield (*last, f"eval.batch_size={few}")
+    while batch > 1:
+        batch //= 2
+        yield (f"eval.batch_size={batch}",)

@@ -187,7 +187,7 @@ class Memory(Held):
     @cached_property
     def cast_cache(self) -> float:
         """Autocast's bfloat16 copies of the trained weights: kept while an answer is decoded (`Loaded.autocast`)."""
-        if not self.autocast:
+        if not self.autocast or self.sharded:
             return 0.0
         whole = [one for one in self.architecture.linears if part_of(one.name) in self.full_parts]
         return 2.0 * (sum(one.weights for one in whole) + self.adapter_parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -36,18 +37,23 @@ def verdict(plan: Plan) -> str:
     beside = f" and {gigabytes(plan.reserve)} beside it" if plan.reserve else ""
     if plan.available is None:
         return f"needs {need}{beside} on {where}"
-    says = "fits" if plan.fits else "does not fit"
+    says = "does not fit" if not plan.fits else "fits, with little to spare" if plan.tight else "fits"
     return f"{says}: {need}{beside}, of {gigabytes(plan.available)} on {where}"
 
 
-def render(plan: Plan) -> str:
-    """The verdict, what would make it fit, and the table."""
+def render(plan: Plan, given: Sequence[str] = ()) -> str:
+    """The verdict, what would make it fit, and the table.
+
+    Args:
+        given: the overrides that the recipe was planned with, some of which may have to go.
+    """
     memory, recipe = plan.memory, plan.recipe
     lines = [verdict(plan)]
     if plan.fits is False:
         lines += [f"  fits with  {change.words}   ({gigabytes(change.total)})" for change in plan.changes]
         if not plan.changes:
             lines.append("  nothing that was tried makes it fit: a smaller base, or a larger device")
+        lines += [f"  {line}" for line in _notes(plan, given)]
     counts = memory.trained_parameters, memory.frozen_parameters
     how = [recipe.method, "bf16 autocast" if memory.autocast else "no autocast", f"attention {memory.attention}"]
     how += ["compiled"] if memory.compiled else []
@@ -64,6 +70,16 @@ def render(plan: Plan) -> str:
         _table(plan),
     ]
     return "\n".join(lines)
+
+
+def _notes(plan: Plan, given: Sequence[str]) -> list[str]:
+    """What to know before the changes are pasted behind a command."""
+    proposed = {one.partition("=")[0] for change in plan.changes for one in change.overrides}
+    again = [one for one in given if one.partition("=")[0] in proposed]
+    notes = [f"in place of {' '.join(again)}, where both name a key"] if again else []
+    if any(change.devices > 1 for change in plan.changes):
+        notes.append("the effective batch stays; what is --devices here is --processes for train")
+    return notes
 
 
 def _work(plan: Plan) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pgtune.errors import RunError
+from pgtune.hub.fetching import locate_run
 from pgtune.reporting.page import page
 from pgtune.reporting.record import read_record
-from pgtune.run_folder import RunFolder
 from pgtune.writing import write_text
 
 __all__ = ["LIMIT", "report"]
@@ -33,9 +33,9 @@ def report(run: Path | str, out: Path | str | None = None, *, limit: int = LIMIT
 
     Raises:
         RunError: this is no run folder or a damaged one, or `out` cannot be the name of a page.
-        HubError: a pushed run cannot be fetched.
+        HubError, ModelError: a pushed run cannot be fetched, or is not safe to read.
     """
-    folder = _located(run)
+    folder = locate_run(run)
     if folder.portable and out is None:
         raise RunError(f"report: {run} is a published model, which is not written into; name the page with --out")
     target = folder.path / "report.html" if out is None else Path(out)
@@ -48,12 +48,3 @@ def report(run: Path | str, out: Path | str | None = None, *, limit: int = LIMIT
         raise RunError(f"report: --out {target}: the folder {target.parent} does not exist")
     write_text(target, page(record, limit))
     return target
-
-
-def _located(run: Path | str) -> RunFolder:
-    """The run's folder. What is in a folder of this machine is read without torch."""
-    if Path(run).exists():
-        return RunFolder(run)
-    from pgtune.loading import locate_run
-
-    return locate_run(run)

@@ -102,16 +102,17 @@ def running_mean(points: Points, window: int) -> Points:
 
 def ticks(low: float, high: float, *, whole: bool = False, most: int = 5) -> list[float]:
     """Round numbers from at or below ``low`` to at or above ``high``, about ``most`` of them."""
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     rough = (high - low) / most
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
     if whole:
         step = max(1.0, round(step))
+    digits = 2 - math.floor(math.log10(step))  # of which a step has two at most
     count = math.ceil(high / step - 1e-9) - math.floor(low / step + 1e-9)
     start = math.floor(low / step + 1e-9)
-    return [round((start + place) * step, 12) for place in range(count + 1)]
+    return [round((start + place) * step, digits) for place in range(count + 1)]
 
 
 def _span(values: Sequence[float], top: float | None) -> tuple[float, float]:

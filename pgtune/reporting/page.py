@@ -34,7 +34,7 @@ def page(record: Record, limit: int) -> str:
         limit: at most so many examples, each with its pictures, are carried in it.
     """
     style, script = _asset("page.css"), _asset("page.js")
-    name = record.path.resolve().name
+    name = record.name
     sections = {
         "Scores": _scores(record),
         "Curves": _curves(record),
@@ -120,10 +120,12 @@ def _tiles(record: Record) -> list[Safe]:
     words = {
         "before": "the base model",
         "after": "the trained model",
-        "trivial": f"always answering {_brief(str(record.metrics.get('trivial_answer')))}",
+        "trivial": f"always answering {_trivial_answer(record)}",
     }
     tiles = []
     for label, found in record.scores.items():
+        if metric not in found:
+            continue
         document = found[metric]
         inside = None
         if document["clusters"] > 1 or document["n"] == 1:
@@ -133,6 +135,12 @@ def _tiles(record: Record) -> list[Safe]:
         value = tag("strong", shown(metric, document["value"]))
         tiles.append(tag("div", name, value, inside, tag("small", words[label]), class_=f"tile {label}"))
     return tiles
+
+
+def _trivial_answer(record: Record) -> str:
+    """Of a pushed run it is not known: it is an answer of the data, and was not pushed."""
+    found = record.metrics.get("trivial_answer")
+    return "the most frequent answer" if found is None else _brief(found)
 
 
 def _brief(text: str) -> str:
@@ -204,9 +212,8 @@ def _not_above_trivial(record: Record, names: Sequence[str]) -> list[str]:
         level = trivial[name]["value"]
         better = after[name]["low"] > level if load_metric(name).higher_is_better else after[name]["high"] < level
         if not better:
-            answer = _brief(str(record.metrics["trivial_answer"]))
             found.append(
-                f"by {name} the trained model is not clearly better than always answering {answer} "
+                f"by {name} the trained model is not clearly better than always answering {_trivial_answer(record)} "
                 f"({shown(name, level)} lies inside its interval or beyond)."
             )
     return found
@@ -259,7 +266,8 @@ def _table_of_steps(record: Record) -> Safe:
         names = [name for name in record.validation[0] if name != "step"]
         head = tag("tr", [tag("th", name, scope="col") for name in ("step", *(f"validation {name}" for name in names))])
         looks = [
-            tag("tr", tag("th", f"{row['step']:,}", scope="row"), [tag("td", f"{row[name]:.4g}") for name in names])
+            tag("tr", tag("th", f"{row['step']:,}", scope="row"),
+                [tag("td", f"{row[name]:.4g}" if name in row else "\u2013") for name in names])
             for row in record.validation
         ]
         tables.append(tag("table", tag("thead", head), tag("tbody", looks), class_="numbers"))
@@ -270,9 +278,12 @@ def _table_of_steps(record: Record) -> Safe:
 def _left_out(record: Record) -> list[Safe]:
     parts: list[Safe] = []
     for split, found in record.metrics.get("left_out", {}).items():
-        parts.append(tag("h3", f"{split}: {found['source']}"))
+        parts.append(tag("h3", f"{split}: {found['source']}" if "source" in found else split))
         for kind, words in (("skipped", "skipped by the data adapter"), ("bad", "bad rows")):
             tally = found[kind]
+            if isinstance(tally, int):  # of a pushed run the counts alone are known
+                parts.append(tag("p", f"{tally:,} {words}"))
+                continue
             if not tally["count"]:
                 continue
             reasons = [tag("li", f"{count:,} {reason}") for reason, count in tally["reasons"].items()]

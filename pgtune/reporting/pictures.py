@@ -103,7 +103,7 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> str:
 def boxes_of(row: Mapping[str, Any]) -> tuple[list[DrawnBox], list[DrawnBox]]:
     """The boxes of the truth and of the answer; of a row without any, two empty lists."""
     truth = [DrawnBox(found.box, found.label) for found in decode_detections(row["references"][0]).found]
-    if "boxes" in row:
+    if row.get("boxes") is not None:
         said = [DrawnBox(found["box"], found["label"], found["score"]) for found in row["boxes"]]
     else:
         said = [DrawnBox(found.box, found.label) for found in decode_detections(row["prediction"]).found]

@@ -47,14 +47,16 @@ def _rows(made: Plan, record: Record, found: dict[str, Any]) -> list[tuple[str, 
     seconds = median(float(row["seconds"]) for row in record.log)
     steps = f"{made.steps:,}" if made.steps is not None else "unknown without the data"
     peak = gigabytes(found["peak_bytes"]) if found else "not recorded"
+    measured = seconds > 0  # a clock may be too coarse for a step
     if found:
         peak += f", planned / measured {made.peak.total / found['peak_bytes']:.2f}"
-    rate = made.operations_per_step / seconds
+    tokens = f"{made.tokens_per_step / seconds:,.0f} a second" if measured else ""
+    rate = f"{_operations(made.operations_per_step / seconds)} a second" if measured else ""
     return [
         ("peak of memory", f"{gigabytes(made.peak.total)} ({made.peak.name})", peak),
         ("steps", steps, f"{last['step']:,}"),
-        ("tokens a step", f"{made.tokens_per_step:,.0f}", f"{made.tokens_per_step / seconds:,.0f} a second"),
-        ("operations a step", _operations(made.operations_per_step), f"{_operations(rate)} a second"),
+        ("tokens a step", f"{made.tokens_per_step:,.0f}", tokens),
+        ("operations a step", _operations(made.operations_per_step), rate),
         ("time of a step", "", f"{seconds:.3g} s"),
     ]
 

@@ -42,8 +42,9 @@ def ranked(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> tuple[l
     Of rows with one score the surest of the wrong come first, and the surest of the right last. Without a score the
     least sure come first.
     """
-    name = next((name for name in metrics if rows and name in rows[0]["scores"]), None)
-    if rows and "boxes" in rows[0] and metrics[0] not in rows[0]["scores"]:
+    scored = [name for name in metrics if rows and all(name in row["scores"] for row in rows)]
+    name = scored[0] if scored else None
+    if rows and all(row.get("boxes") is not None for row in rows) and metrics[0] not in scored:
         scores = [box_f1(row) for row in rows]
         cases = [
             Case(number, row, score, score == 1)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from pgtune.hub.foreign import PushedRun
 from pgtune.overlaps import Finding
 from pgtune.recipe import Recipe
-from pgtune.run_folder import RunFolder, undamaged
-from pgtune.writing import read_rows
+from pgtune.run_files import (
+    read_before,
+    read_findings,
+    read_log,
+    read_memory,
+    read_metrics,
+    read_other_scores,
+    read_predictions,
+    read_split_record,
+    read_validation,
+    undamaged,
+)
+from pgtune.run_folder import RunFolder
 
 __all__ = ["Record", "read_record"]
 
@@ -21,11 +33,16 @@ Scores = Mapping[str, Mapping[str, Any]]
 """Metric name -> what `pgtune.metrics.Score.document` says of it."""
 
 
+Found = TypeVar("Found")
+
+
 @dataclass(frozen=True)
 class Record:
     """A run, as far as it came."""
 
     path: Path
+    name: str
+    """Of its folder, or its id on the Hub."""
     recipe: Recipe
     recipe_text: str
     versions: Mapping[str, str]
@@ -58,7 +75,7 @@ class Record:
     @property
     def confidence(self) -> float:
         """The level of the intervals."""
-        return float(self.metrics.get("confidence", self.recipe.eval.confidence))
+        return float(self.metrics.get("confidence") or self.recipe.eval.confidence)
 
 
 def read_record(folder: RunFolder) -> Record:
@@ -71,38 +88,36 @@ def read_record(folder: RunFolder) -> Record:
     with undamaged(folder.recipe_file):
         text = folder.recipe_file.read_text(encoding="utf-8")
         versions = _versions(text)
-    with undamaged(folder.status_file):
-        state = "finished" if folder.portable else folder.status()["state"]
-        identity = folder.identity()
-    metrics = _json(folder.metrics, {})
-    rows, scores, trained = _rows(folder.predictions), _present(metrics.get("scores", {})), True
+    state = "finished" if folder.portable else folder.status()["state"]
+    # Of a model from elsewhere only scores are shown: a row of its could name any picture of this machine.
+    own = not folder.portable
+    metrics: dict[str, Any] = _if_there(read_metrics, folder.metrics, {})
+    rows = read_predictions(folder.predictions) if own else []
+    scores, trained = _present(metrics.get("scores", {})), True
     before = folder.path / "before.json"
-    if not metrics and before.is_file():  # the run has not come to its end: what is known of the base
-        content = _json(before, {})
-        with undamaged(before):
-            rows, trained = content["rows"], False
-            scores = {"before": content["scores"]}
-    with undamaged(folder.overlaps_file):
-        overlaps = [Finding(**one) for one in _json(folder.overlaps_file, [])]
+    if own and not metrics and before.is_file():  # the run has not come to its end: what is known of the base
+        content = read_before(before)
+        rows, scores, trained = content["rows"], {"before": content["scores"]}, False
     written = sorted(folder.path.glob("evaluations/*/metrics.json"))
     return Record(
         path=folder.path,
+        name=folder.name if isinstance(folder, PushedRun) else folder.path.resolve().name,
         recipe=recipe,
         recipe_text=text,
         versions=versions,
         state=state,
-        identity=identity,
-        log=_rows(folder.log),
-        validation=_rows(folder.validation_log),
+        identity=folder.identity(),
+        log=read_log(folder.log) if own else [],
+        validation=read_validation(folder.validation_log) if own else [],
         metrics=metrics,
         scores=scores,
         rows=rows,
         trained=trained,
-        overlaps=overlaps,
-        split=_json(folder.splits_file, None),
-        memory=_json(folder.path / "memory.json", {}),
+        overlaps=_if_there(read_findings, folder.overlaps_file, []),
+        split=_if_there(read_split_record, folder.splits_file, None),
+        memory=_if_there(read_memory, folder.path / "memory.json", {}) if own else {},
         published=folder.portable,
-        evaluations={path.parent.name: _json(path, {}) for path in written},
+        evaluations={path.parent.name: read_other_scores(path) for path in written},
     )
 
 
@@ -115,13 +130,5 @@ def _present(scores: Mapping[str, Scores]) -> dict[str, Scores]:
     return {name: scores[name] for name in ("before", "after", "trivial") if scores.get(name)}
 
 
-def _json(path: Path, default: Any) -> Any:
-    if not path.is_file():
-        return default
-    with undamaged(path):
-        return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    with undamaged(path):
-        return read_rows(path)
+def _if_there(read: Callable[[Path], Found], path: Path, default: Found) -> Found:
+    return read(path) if os.path.lexists(path) else default

@@ -184,7 +184,7 @@ def recipe_text(found: Found, data: dict[str, Any], folder: str, target: str, ba
         "",
         "eval:",
         f"  metrics: [{', '.join(found.metrics)}]",
-        f"  max_new_tokens: {found.max_new_tokens}".ljust(42) + "# as long as the longest answer",
+        f"  max_new_tokens: {found.max_new_tokens}".ljust(42) + "# the longest answer that is decoded",
         "",
         f"output_dir: runs/{Path(target).stem}",
         "",
