@@ -127,6 +127,28 @@ def test_a_merged_model_is_pushed_whole(hub: Hub, remote: tuple[Path, str], tmp_
     assert "holds all weights" in str(refusal)
 
 
+def test_another_base_is_not_named_for_the_run(hub: Hub, remote: tuple[Path, str]) -> None:
+    """The same shapes and files, and other weights: what was scored would not be what is loaded."""
+    files = {path: file.content for path, file in hub.repo("org/base").files.items()}
+    weights = bytearray(files["model.safetensors"])
+    weights[-1] ^= 1
+    hub.put("org/tuned", {**files, "model.safetensors": bytes(weights)})
+    refusal, _ = hub.call(pushed, remote[0], "org/misnamed", base="org/tuned")
+    assert type(refusal) is HubError
+    assert "--base: org/tuned holds other weights than" in str(refusal)
+    assert "(model.safetensors)" in str(refusal)
+    assert ("model", "org/misnamed") not in hub.repos
+    hub.put("org/longer", {**files, "model.safetensors": bytes(weights) + b"0"})
+    assert "holds other weights" in str(hub.call(pushed, remote[0], "org/misnamed", base="org/longer")[0])
+    shards = {**files, "model-00001-of-00001.safetensors": files["model.safetensors"]}
+    del shards["model.safetensors"]
+    hub.put("org/shards", shards)
+    code, _, err = hub.call(command, "push", str(remote[0]), "org/unsure", "--base", "org/shards")
+    assert code == 0, err
+    assert "in other files than" in err
+    assert "not checked to be the same" in err
+
+
 def test_evaluate_by_id_gives_the_scores_of_the_run(
     hub: Hub, remote: tuple[Path, str], data: Path, tmp_path: Path
 ) -> None:

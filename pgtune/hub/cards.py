@@ -219,8 +219,8 @@ def _data(contents: Contents) -> str:
     for key, words in (("data", "learnt"), ("test", "of the test")):
         if key in status:
             lines.append(f"| SHA-256 of the texts {words} | `{status[key]}` |")
-    none = "No row of the data is in this repo: no picture, prompt, answer or prediction."
-    some = "The data itself is not in this repo; some of its rows are shown above and in `pgtune/`."
+    none = "No row of the data is in this revision: no picture, prompt, answer or prediction."
+    some = "The data itself is not in this revision; some of its rows are shown above and in `pgtune/`."
     last = [some if contents.examples else none]
     if recipe.data.adapter_args or contents.left_out:
         last.append(

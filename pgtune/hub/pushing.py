@@ -6,6 +6,7 @@ rights or the repo before anything is uploaded.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 import time
@@ -21,6 +22,7 @@ from pgtune.hub.privacy import check_private
 from pgtune.hub.published import given_texts
 from pgtune.hub.sending import CARD, Sending
 from pgtune.names import BASES, HUB_ID
+from pgtune.progress import say
 from pgtune.run_folder import RunFolder
 
 __all__ = ["check_may_push", "push"]
@@ -73,6 +75,8 @@ def push(
         contents = gather(run, name=name, base=base, with_examples=with_examples)
         card = _refuse_private(contents, repo_id)
         revision = contents.revision if dry_run else _base_revision(contents)
+        if not dry_run and contents.base not in BASES:
+            _check_same_base(Path(folder.recipe().model.base), contents.base, revision)
         whole = Path(aside) / "merged" if merged else None
         if whole is not None:
             from pgtune.merging import merge
@@ -173,3 +177,31 @@ def _base_revision(contents: Contents) -> str | None:
             f"the base {name}{f' at {revision}' if revision else ''} cannot be found on the Hub with this token "
             f"(status {error.response.status_code}); name it with --base org/name, and log in where it is gated"
         ) from error
+
+
+def _check_same_base(trained_on: Path, name: str, revision: str | None) -> None:
+    """That a base in a folder and the one that is named for it hold the same weights, file by file.
+
+    Raises:
+        HubError: other ones.
+    """
+    if not trained_on.is_dir():
+        return
+    client = client_with_token()
+    ours = {file.name: file for file in trained_on.glob("*.safetensors")}
+    entries = ask(lambda: list(client.list_repo_tree(name, revision=revision)))
+    theirs: dict[str, Any] = {entry.path: entry for entry in entries if entry.path.endswith(".safetensors")}
+    if ours.keys() != theirs.keys():
+        say(f"warning    --base: {name} has its weights in other files than {trained_on}: not checked to be the same")
+        return
+    for file_name, file in sorted(ours.items()):
+        entry = theirs[file_name]
+        same = entry.size == file.stat().st_size
+        if same and entry.lfs is not None:
+            with open(file, "rb") as opened:
+                same = hashlib.file_digest(opened, "sha256").hexdigest() == entry.lfs.sha256
+        if not same:
+            raise HubError(
+                f"--base: {name} holds other weights than {trained_on}, which the run was trained on ({file_name}); "
+                "name the model that lies in that folder"
+            )
